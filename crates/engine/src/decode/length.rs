@@ -1,0 +1,122 @@
+//! How long the sound really is: headers lie, in both directions.
+
+use std::time::Duration;
+
+use super::reader::{Failed, Reader, Stream};
+use crate::error::words;
+use crate::{Code, Error, Limits};
+
+/// The length of the sound before it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Length {
+    /// The container says so, and it is plausible.
+    Claimed(Duration),
+    /// Counted, packet by packet.
+    Measured(Duration),
+}
+
+impl Length {
+    pub fn duration(&self) -> Duration {
+        let (Length::Claimed(duration) | Length::Measured(duration)) = self;
+        *duration
+    }
+}
+
+/// Codecs pad: this much more than the limit is still the limit.
+pub(crate) const SLACK: Duration = Duration::from_secs(1);
+
+/// No real sound takes fewer bits a second, with its container; a header that claims so is checked.
+const LEAST_BIT_RATE: f64 = 500.0;
+
+/// Believes a plausible claim, measures otherwise.
+pub(super) fn find(reader: &Reader<'_, '_>, stream: &Stream, limits: &Limits) -> Result<Length, Error> {
+    let claim = stream.duration.filter(|_| !reader.duration_is_guess());
+    match claim {
+        Some(claim) if is_plausible(claim, reader.size()) && claim <= limits.duration + SLACK => {
+            Ok(Length::Claimed(claim))
+        }
+        _ => measure(reader, stream.index, limits).map(Length::Measured),
+    }
+}
+
+fn is_plausible(claim: Duration, size: u64) -> bool {
+    size as f64 * 8.0 >= claim.as_secs_f64() * LEAST_BIT_RATE
+}
+
+/// Reads all packets of the stream, without decoding, up to the limit.
+fn measure(reader: &Reader<'_, '_>, stream: i32, limits: &Limits) -> Result<Duration, Error> {
+    let failed = |failed| match failed {
+        Failed::Ours(error) => error,
+        Failed::Encrypted => super::protected(),
+        Failed::NotAllowed => super::not_media(failed),
+        Failed::Libav(complaint) => super::corrupt("The file cannot be read to its end.").because(complaint),
+    };
+    let mut second = Reader::new(reader.source(), reader.pulse())?;
+    second.probe().map_err(failed)?;
+    second.open().map_err(failed)?;
+    if !second.streams().iter().any(|found| found.index == stream) || !super::is_mp4(&second.format()) {
+        second.find_streams().map_err(failed)?;
+    }
+    second.choose(stream).map_err(failed)?;
+    let mut total = Duration::ZERO;
+    while let Some(duration) = second.skip().map_err(failed)? {
+        total += duration.unwrap_or_default();
+        if total > limits.duration + SLACK {
+            return Err(Error::too_long(limits.duration));
+        }
+        if second.pulse().beat().is_break() {
+            return Err(Error::cancelled());
+        }
+    }
+    second.interrupted()?;
+    Ok(total)
+}
+
+/// Refuses a sound that ends early where the file does: by more than 5 % and a second of what a believable header claims.
+pub(super) fn refuse_cut(
+    converted: Duration,
+    length: &Length,
+    last_position: i64,
+    size: u64,
+) -> Result<(), Error> {
+    let Length::Claimed(claim) = length else { return Ok(()) };
+    let missing = claim.saturating_sub(converted);
+    let at_the_end = last_position as f64 >= size as f64 * 0.95;
+    if at_the_end && missing > *claim / 20 + Duration::from_secs(1) {
+        return Err(cut(converted, Some(*claim)));
+    }
+    Ok(())
+}
+
+/// The error for a sound of which only the beginning is there.
+pub(super) fn cut(there: Duration, whole: Option<Duration>) -> Error {
+    let share = match whole.filter(|whole| *whole > there) {
+        Some(whole) => format!("only the first {} of {} of its sound are there", words(there), words(whole)),
+        None => format!("its sound breaks off after {}", words(there)),
+    };
+    Error::new(
+        Code::Truncated,
+        format!("The file is cut off: {share}. Perhaps the upload was cut off: send the whole file again."),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sound_is_cut_when_it_ends_early_at_the_end_of_the_file() {
+        let seconds = Duration::from_secs;
+        let claimed = Length::Claimed(seconds(100));
+        assert_eq!(refuse_cut(seconds(50), &claimed, 990, 1000).unwrap_err().code, Code::Truncated);
+        assert!(refuse_cut(seconds(50), &claimed, 500, 1000).is_ok(), "a shorter track");
+        assert!(refuse_cut(seconds(95), &claimed, 990, 1000).is_ok(), "a careless header");
+        assert!(refuse_cut(seconds(50), &Length::Measured(seconds(100)), 990, 1000).is_ok());
+    }
+
+    #[test]
+    fn a_claim_that_no_codec_could_keep_is_not_believed() {
+        assert!(!is_plausible(Duration::from_secs(143_165), 106_093));
+        assert!(is_plausible(Duration::from_secs(30), 4_139_823));
+    }
+}

@@ -1,0 +1,246 @@
+//! From a source to samples: which container, which track, and what to say when there is none.
+
+mod boxes;
+mod ffi;
+mod formats;
+mod length;
+mod reader;
+mod riff;
+
+pub(crate) use length::{Length, SLACK};
+pub(crate) use reader::Block;
+use reader::{Failed, Reader, Stream};
+
+use crate::pulse::Pulse;
+use crate::{Code, Error, Limits, Source};
+
+/// An opened video, its sound chosen and known to be decodable.
+pub(crate) struct Sound<'s, 'w> {
+    reader: Reader<'s, 'w>,
+    stream: Stream,
+    format: String,
+    damage: boxes::Survey,
+}
+
+impl<'s, 'w> Sound<'s, 'w> {
+    /// Opens the container, chooses the track, and refuses what cannot be converted.
+    pub fn open(source: &'s dyn Source, pulse: &'s Pulse<'w>) -> Result<Sound<'s, 'w>, Error> {
+        let mut reader = Reader::new(source, pulse)?;
+        if reader.size() == 0 {
+            return Err(Error::new(
+                Code::EmptyFile,
+                "The file is empty. Perhaps the upload was cut off: send it again.",
+            ));
+        }
+        reader.probe().map_err(not_media)?;
+        let format = reader.format();
+        let damage = match is_mp4(&format) {
+            true => boxes::survey(source, reader.size()).map_err(Error::read_failed)?,
+            false => boxes::Survey::default(),
+        };
+        reader.open().map_err(|failed| unreadable(failed, &format, &damage))?;
+        if damage.index_cut {
+            return Err(no_index());
+        }
+        let mut stream = choose(&mut reader, &format)?;
+        if format == "avi" {
+            stream.duration = stream.duration.max(riff::avi_duration(source).map_err(Error::read_failed)?);
+        }
+        let sound = Sound { reader, stream, format, damage };
+        sound.refuse_undecodable()?;
+        sound.refuse_cut_index()?;
+        Ok(sound)
+    }
+
+    /// The container's name for people and programs: libav's, of several the best known.
+    pub fn container(&self) -> String {
+        let first = self.format.split(',').next().unwrap_or_default();
+        if first == "mov" { "mp4".to_owned() } else { first.to_owned() }
+    }
+
+    pub fn codec(&self) -> &str {
+        &self.stream.codec
+    }
+
+    /// How long the sound is; refuses what is too long before anything is decoded.
+    pub fn length(&self, limits: &Limits) -> Result<Length, Error> {
+        length::find(&self.reader, &self.stream, limits)
+    }
+
+    /// Tags of the container. Ogg keeps them with its stream; elsewhere a stream's tags name the track, not the work.
+    pub fn metadata(&self) -> Vec<(String, String)> {
+        let mut tags = self.reader.metadata(false);
+        if self.format == "ogg" {
+            tags.extend(self.reader.metadata(true));
+        }
+        tags
+    }
+
+    /// Opens the decoder and decodes the first frame: sample rate and channels.
+    pub fn start(&mut self) -> Result<(u32, u32), Error> {
+        let started = self.reader.start().map_err(|failed| self.undecodable(failed))?;
+        self.reader.interrupted()?;
+        started.ok_or_else(|| self.silent())
+    }
+
+    /// Chooses what [`Sound::next`] delivers: 1 or 2 channels.
+    pub fn deliver(&mut self, sample_rate: u32, channels: u8) {
+        self.reader.deliver(sample_rate, channels);
+    }
+
+    /// The next samples, `None` at the end.
+    pub fn next(&mut self) -> Result<Option<Block<'_>>, Error> {
+        // The end may be an interruption that libav took for one.
+        let Sound { reader, stream, .. } = self;
+        reader.interrupted()?;
+        reader.next().map_err(|failed| undecodable(failed, stream))
+    }
+
+    /// Once the end is reached: was it the end of the sound, and was the sound whole? `converted` is what was decoded.
+    pub fn finish(&self, converted: std::time::Duration, length: &Length) -> Result<(), Error> {
+        self.reader.interrupted()?;
+        let tally = self.reader.tally();
+        if tally.damaged * 2 > tally.packets {
+            let text = "More than half of the sound is damaged, so it was not converted. Perhaps the upload was garbled: send it again.";
+            return Err(Error::new(Code::Corrupt, text)
+                .because(format!("{} of {} packets refused by the decoder", tally.damaged, tally.packets)));
+        }
+        if is_mp4(&self.format) {
+            return if self.damage.fragmented { self.refuse_cut_index() } else { Ok(()) };
+        }
+        if matches!(self.format.as_str(), "mpegts" | "mpeg") {
+            return Ok(()); // A recording of a broadcast begins and ends anywhere.
+        }
+        length::refuse_cut(converted, length, tally.last_position, self.reader.size())
+    }
+
+    fn refuse_undecodable(&self) -> Result<(), Error> {
+        let Stream { encrypted, decodable, codec, codec_name, tag, .. } = &self.stream;
+        if *encrypted {
+            return Err(protected());
+        }
+        if !decodable {
+            let name = formats::codec_name(codec, codec_name, *tag);
+            let text = format!(
+                "The sound is in a format that cannot be converted: {name}. Save the video with its sound as AAC and upload it again."
+            );
+            return Err(Error::new(Code::UnsupportedCodec, text));
+        }
+        Ok(())
+    }
+
+    /// MP4 says where each piece of the sound lies: all must lie within the file.
+    fn refuse_cut_index(&self) -> Result<(), Error> {
+        if !is_mp4(&self.format) {
+            return Ok(());
+        }
+        let size = self.reader.size();
+        let lies_outside = |position: i64, length: i64| {
+            u64::try_from(position.saturating_add(length)).is_ok_and(|end| end > size)
+        };
+        match self.reader.index().find(|(position, length, _)| lies_outside(*position, *length)) {
+            Some((_, _, there)) => Err(length::cut(there, self.stream.duration)),
+            None => Ok(()),
+        }
+    }
+
+    fn silent(&self) -> Error {
+        let tally = self.reader.tally();
+        if tally.packets == 0 {
+            return Error::new(
+                Code::NoAudio,
+                "The file has a sound track, but it holds no sound. There is nothing to convert.",
+            );
+        }
+        corrupt("The sound in this file is damaged: none of it could be decoded.")
+            .because(format!("{} packets, {} refused by the decoder", tally.packets, tally.damaged))
+    }
+
+    fn undecodable(&self, failed: Failed) -> Error {
+        undecodable(failed, &self.stream)
+    }
+}
+
+/// Chooses the track: one that can be decoded, marked as default, not a commentary; the first of those.
+fn choose(reader: &mut Reader<'_, '_>, format: &str) -> Result<Stream, Error> {
+    let best = |streams: Vec<Stream>| {
+        streams.into_iter().min_by_key(|s| (!s.decodable, !s.is_default, s.is_secondary, s.index))
+    };
+    let fail = |failed| unreadable(failed, format, &boxes::Survey::default());
+    let mut chosen = best(reader.streams());
+    let described = chosen.as_ref().is_some_and(|s| s.sample_rate > 0 && s.channels > 0 && s.codec != "none");
+    if !(described && (is_mp4(format) || format.starts_with("matroska"))) {
+        reader.find_streams().map_err(fail)?;
+        chosen = best(reader.streams());
+    }
+    let chosen = chosen.ok_or_else(|| {
+        Error::new(Code::NoAudio, "The file has no sound track, so there is nothing to convert.")
+    })?;
+    reader.choose(chosen.index).map_err(fail)?;
+    Ok(chosen)
+}
+
+fn is_mp4(format: &str) -> bool {
+    format.starts_with("mov,")
+}
+
+fn not_media(failed: Failed) -> Error {
+    let error = Error::new(
+        Code::NotMedia,
+        "This is no video or sound file that can be converted. Upload an MP4, MKV, WebM, MOV, AVI or another common format.",
+    );
+    match failed {
+        Failed::Ours(error) => error,
+        Failed::Libav(complaint) => error.because(complaint),
+        Failed::NotAllowed => error.because("the container is not in the list of those that are read"),
+        Failed::Encrypted => protected(),
+    }
+}
+
+/// The header could not be read.
+fn unreadable(failed: Failed, format: &str, damage: &boxes::Survey) -> Error {
+    let complaint = match failed {
+        Failed::Ours(error) => return error,
+        Failed::Encrypted => return protected(),
+        Failed::NotAllowed => return not_media(failed),
+        Failed::Libav(complaint) => complaint,
+    };
+    if damage.encrypted {
+        return protected().because(complaint);
+    }
+    if is_mp4(format) && (damage.index_cut || !damage.has_index && !damage.fragmented) {
+        return no_index().because(complaint);
+    }
+    corrupt("The file looks like a video or sound file, but its beginning is damaged and it cannot be read.")
+        .because(complaint)
+}
+
+fn undecodable(failed: Failed, stream: &Stream) -> Error {
+    match failed {
+        Failed::Ours(error) => error,
+        Failed::Encrypted => protected(),
+        Failed::NotAllowed => not_media(failed),
+        Failed::Libav(complaint) => {
+            corrupt(&format!("The sound in this file ({}) is damaged and cannot be decoded.", stream.codec))
+                .because(complaint)
+        }
+    }
+}
+
+fn corrupt(what: &str) -> Error {
+    Error::new(Code::Corrupt, format!("{what} Perhaps the upload was garbled: send it again."))
+}
+
+fn protected() -> Error {
+    Error::new(
+        Code::Encrypted,
+        "The sound is encrypted (copy protection), so it cannot be converted. Upload a version without copy protection.",
+    )
+}
+
+fn no_index() -> Error {
+    Error::new(
+        Code::Truncated,
+        "The file is cut off: it ends before its index, without which it cannot be played. Perhaps the upload or the recording was cut off: send the whole file again.",
+    )
+}

@@ -1,0 +1,328 @@
+//! A safe hold on libav's input: one container, one chosen stream, samples out.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use super::{ffi, formats};
+use crate::pulse::Pulse;
+use crate::{Error, Source};
+
+/// What the read callback sees: the source and the watcher, and where it leaves an error that libav cannot carry.
+struct Feed<'s, 'w> {
+    source: &'s dyn Source,
+    pulse: &'s Pulse<'w>,
+    failure: RefCell<Option<io::Error>>,
+}
+
+/// An input of libav.
+pub(crate) struct Reader<'s, 'w> {
+    raw: NonNull<ffi::Input>,
+    /// `raw` points at it.
+    feed: Box<Feed<'s, 'w>>,
+    size: u64,
+}
+
+/// An audio stream, as far as the container describes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub index: i32,
+    pub is_default: bool,
+    pub is_secondary: bool,
+    pub decodable: bool,
+    pub encrypted: bool,
+    pub sample_rate: u32,
+    pub channels: u32,
+    pub tag: [u8; 4],
+    /// What the container claims.
+    pub duration: Option<Duration>,
+    pub codec: String,
+    pub codec_name: String,
+}
+
+/// Planar samples, borrowed from libav until the next call; both slices are the same length.
+pub(crate) struct Block<'a> {
+    pub left: &'a mut [f32],
+    /// None when there is one channel.
+    pub right: Option<&'a mut [f32]>,
+}
+
+impl<'s, 'w> Reader<'s, 'w> {
+    pub fn new(source: &'s dyn Source, pulse: &'s Pulse<'w>) -> Result<Reader<'s, 'w>, Error> {
+        let size = source.len().map_err(Error::read_failed)?;
+        let length = i64::try_from(size).unwrap_or(i64::MAX);
+        let feed = Box::new(Feed { source, pulse, failure: RefCell::new(None) });
+        let list = |names: &[&str]| CString::new(names.join(",")).expect("the lists hold no NUL");
+        let (formats, codecs) = (list(formats::CONTAINERS), list(formats::DECODERS));
+        let opaque = (&raw const *feed).cast_mut().cast::<c_void>();
+        // SAFETY: the strings live through the call, which copies them; `feed` is boxed and outlives the input, and
+        // `read` takes it for what it is.
+        let raw = unsafe {
+            ffi::engine_log_clear();
+            ffi::engine_input_new(read, opaque, length, formats.as_ptr(), codecs.as_ptr())
+        };
+        let raw = NonNull::new(raw).ok_or_else(Error::out_of_memory)?;
+        Ok(Reader { raw, feed, size })
+    }
+
+    /// Size of the source in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub fn source(&self) -> &'s dyn Source {
+        self.feed.source
+    }
+
+    pub fn pulse(&self) -> &'s Pulse<'w> {
+        self.feed.pulse
+    }
+
+    /// Recognises the container.
+    pub fn probe(&mut self) -> Result<(), Failed> {
+        // SAFETY: `raw` is a live input.
+        self.result(unsafe { ffi::engine_probe(self.raw.as_ptr()) }).map(drop)
+    }
+
+    /// The container's name in libav's words; empty before it is recognised.
+    pub fn format(&self) -> String {
+        // SAFETY: `raw` is a live input; the name is null or static.
+        unsafe {
+            let name = ffi::engine_format(self.raw.as_ptr());
+            if name.is_null() { String::new() } else { text(name) }
+        }
+    }
+
+    /// Reads the container's header.
+    pub fn open(&mut self) -> Result<(), Failed> {
+        // SAFETY: `raw` is a live, probed input.
+        self.result(unsafe { ffi::engine_open(self.raw.as_ptr()) }).map(drop)
+    }
+
+    /// The audio streams that are known by now.
+    pub fn streams(&mut self) -> Vec<Stream> {
+        const EMPTY: ffi::Stream = ffi::Stream {
+            index: 0,
+            is_default: 0,
+            is_secondary: 0,
+            decodable: 0,
+            encrypted: 0,
+            sample_rate: 0,
+            channels: 0,
+            tag: 0,
+            duration_us: -1,
+            codec: [0; 32],
+            codec_name: [0; 128],
+        };
+        let mut found = vec![EMPTY; 64];
+        // SAFETY: `raw` is an open input, and `found` has the room that is said.
+        let count =
+            unsafe { ffi::engine_streams(self.raw.as_ptr(), found.as_mut_ptr(), found.len() as c_int) };
+        found.truncate(usize::try_from(count).unwrap_or(0));
+        found.iter().map(Stream::from).collect()
+    }
+
+    /// Reads on until the streams are described.
+    pub fn find_streams(&mut self) -> Result<(), Failed> {
+        // SAFETY: `raw` is an open input.
+        self.result(unsafe { ffi::engine_find_streams(self.raw.as_ptr()) }).map(drop)
+    }
+
+    pub fn duration_is_guess(&self) -> bool {
+        // SAFETY: `raw` is an open input.
+        unsafe { ffi::engine_duration_is_guess(self.raw.as_ptr()) != 0 }
+    }
+
+    /// Reads only this stream from here on.
+    pub fn choose(&mut self, stream: i32) -> Result<(), Failed> {
+        // SAFETY: `raw` is an open input; the index is checked there.
+        self.result(unsafe { ffi::engine_choose(self.raw.as_ptr(), stream) }).map(drop)
+    }
+
+    /// The container's index of the chosen stream: position and size in bytes, and time, entry by entry.
+    pub fn index(&self) -> impl Iterator<Item = (i64, i64, Duration)> {
+        (0..).map_while(|i| {
+            let (mut position, mut size, mut time_us) = (0, 0, 0);
+            // SAFETY: a stream is chosen, and the three are written before the call returns.
+            let found = unsafe {
+                ffi::engine_index_entry(self.raw.as_ptr(), i, &mut position, &mut size, &mut time_us)
+            };
+            (found != 0).then(|| (position, size, micros(time_us).unwrap_or_default()))
+        })
+    }
+
+    /// Metadata of the file or of the chosen stream.
+    pub fn metadata(&self, of_stream: bool) -> Vec<(String, String)> {
+        (0..1000)
+            .map_while(|i| {
+                let (mut key, mut value) = (std::ptr::null(), std::ptr::null());
+                // SAFETY: `raw` is an open input; both strings are copied before the next call.
+                unsafe {
+                    let found =
+                        ffi::engine_metadata(self.raw.as_ptr(), of_stream.into(), i, &mut key, &mut value);
+                    (found != 0).then(|| (text(key), text(value)))
+                }
+            })
+            .collect()
+    }
+
+    /// Reads past one packet: `None` at the end, else its duration where it is known.
+    pub fn skip(&mut self) -> Result<Option<Option<Duration>>, Failed> {
+        let mut duration_us = -1;
+        // SAFETY: a stream is chosen.
+        let more = self.result(unsafe { ffi::engine_skip(self.raw.as_ptr(), &mut duration_us) })?;
+        Ok(more.then(|| micros(duration_us)))
+    }
+
+    /// Decodes the first frame: its sample rate and channels, `None` when there is none.
+    pub fn start(&mut self) -> Result<Option<(u32, u32)>, Failed> {
+        let (mut rate, mut channels) = (0, 0);
+        // SAFETY: a stream is chosen.
+        let more = self.result(unsafe { ffi::engine_start(self.raw.as_ptr(), &mut rate, &mut channels) })?;
+        Ok(more.then_some((rate.unsigned_abs(), channels.unsigned_abs())))
+    }
+
+    /// Chooses what [`Reader::next`] delivers.
+    pub fn deliver(&mut self, sample_rate: u32, channels: u8) {
+        // SAFETY: `raw` is a live input.
+        unsafe { ffi::engine_deliver(self.raw.as_ptr(), sample_rate as c_int, channels.into()) }
+    }
+
+    /// The next samples, `None` at the end.
+    pub fn next(&mut self) -> Result<Option<Block<'_>>, Failed> {
+        let mut block = ffi::Block { left: std::ptr::null_mut(), right: std::ptr::null_mut(), frames: 0 };
+        // SAFETY: the decoder is started and the delivery chosen.
+        let more = self.result(unsafe { ffi::engine_next(self.raw.as_ptr(), &mut block) })?;
+        let frames = usize::try_from(block.frames).unwrap_or(0);
+        // SAFETY: libav holds `frames` initialised floats at each pointer until the next call, which `&mut self`
+        // rules out while the block lives; the two planes are different ones when the pointers differ.
+        Ok(more.then(|| unsafe {
+            Block {
+                left: std::slice::from_raw_parts_mut(block.left, frames),
+                right: (block.left != block.right)
+                    .then(|| std::slice::from_raw_parts_mut(block.right, frames)),
+            }
+        }))
+    }
+
+    pub fn tally(&self) -> ffi::Tally {
+        let mut tally = ffi::Tally::default();
+        // SAFETY: `raw` is a live input.
+        unsafe { ffi::engine_tallied(self.raw.as_ptr(), &mut tally) };
+        tally
+    }
+
+    /// An error of the source or of the watcher that libav met as a failed read, perhaps taking it for the file's end.
+    pub fn interrupted(&self) -> Result<(), Error> {
+        if self.feed.pulse.stopped() {
+            return Err(Error::cancelled());
+        }
+        self.feed.failure.take().map_or(Ok(()), |error| Err(Error::read_failed(error)))
+    }
+
+    fn result(&self, code: c_int) -> Result<bool, Failed> {
+        if let Err(error) = self.interrupted() {
+            return Err(Failed::Ours(error));
+        }
+        // SAFETY: pure function.
+        match unsafe { ffi::engine_class(code) } {
+            _ if code >= 0 => Ok(code > 0),
+            ffi::NO_MEMORY => Err(Failed::Ours(Error::out_of_memory().because(complaint(code)))),
+            ffi::IS_ENCRYPTED => Err(Failed::Encrypted),
+            ffi::NOT_ALLOWED => Err(Failed::NotAllowed),
+            _ => Err(Failed::Libav(complaint(code))),
+        }
+    }
+}
+
+impl Drop for Reader<'_, '_> {
+    fn drop(&mut self) {
+        // SAFETY: `raw` is live and not used again.
+        unsafe { ffi::engine_input_free(self.raw.as_ptr()) }
+    }
+}
+
+/// How a step failed; what it means depends on the step.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// Decided already: the source, the watcher, memory.
+    Ours(Error),
+    Encrypted,
+    /// A container that is not in the list.
+    NotAllowed,
+    /// libav's complaint.
+    Libav(String),
+}
+
+impl From<&ffi::Stream> for Stream {
+    fn from(raw: &ffi::Stream) -> Stream {
+        // SAFETY: both arrays end in NUL: av_strlcpy wrote them, or they are zero.
+        let (codec, codec_name) = unsafe { (text(raw.codec.as_ptr()), text(raw.codec_name.as_ptr())) };
+        Stream {
+            index: raw.index,
+            is_default: raw.is_default != 0,
+            is_secondary: raw.is_secondary != 0,
+            decodable: raw.decodable != 0,
+            encrypted: raw.encrypted != 0,
+            sample_rate: u32::try_from(raw.sample_rate).unwrap_or(0),
+            channels: u32::try_from(raw.channels).unwrap_or(0),
+            tag: raw.tag.to_le_bytes(),
+            duration: micros(raw.duration_us).filter(|duration| !duration.is_zero()),
+            codec,
+            codec_name,
+        }
+    }
+}
+
+/// Reads the source for libav.
+///
+/// SAFETY (of calls): `opaque` is the `Feed` given to `engine_input_new`, and `buffer` has room for `size` bytes.
+unsafe extern "C" fn read(opaque: *mut c_void, offset: i64, buffer: *mut u8, size: c_int) -> c_int {
+    // SAFETY: see above; the feed is only ever shared.
+    let feed = unsafe { &*opaque.cast_const().cast::<Feed<'_, '_>>() };
+    let (Ok(offset), Ok(size)) = (u64::try_from(offset), usize::try_from(size)) else { return -1 };
+    if feed.pulse.beat().is_break() {
+        return -1;
+    }
+    // SAFETY: libav's buffer has room for `size` bytes and is libav's to give; it was allocated, then filled or not,
+    // and `u8` has no invalid value that we could read, as sources only write to it.
+    let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, size) };
+    match feed.source.read_at(offset, buffer) {
+        Ok(n) => c_int::try_from(n).unwrap_or(-1),
+        Err(error) => {
+            feed.failure.replace(Some(error));
+            -1
+        }
+    }
+}
+
+/// libav's words for `code` and the last of its log.
+fn complaint(code: c_int) -> String {
+    let mut words: [c_char; 2048] = [0; 2048];
+    let room = words.len() as c_int;
+    // SAFETY: both calls write at most `room` bytes and end them in NUL.
+    unsafe {
+        ffi::engine_error_text(code, words.as_mut_ptr(), room);
+        let error = text(words.as_ptr());
+        ffi::engine_log_read(words.as_mut_ptr(), room);
+        match text(words.as_ptr()) {
+            log if log.is_empty() => error,
+            log => format!("{error}\n{log}"),
+        }
+    }
+}
+
+fn micros(us: i64) -> Option<Duration> {
+    u64::try_from(us).ok().map(Duration::from_micros)
+}
+
+/// A C string; one that is not UTF-8 is taken for Latin-1, as old files mean it.
+///
+/// SAFETY (of calls): `from` points at a string that ends in NUL.
+unsafe fn text(from: *const c_char) -> String {
+    // SAFETY: see above.
+    let bytes = unsafe { CStr::from_ptr(from) }.to_bytes();
+    str::from_utf8(bytes).map_or_else(|_| bytes.iter().map(|&byte| char::from(byte)).collect(), str::to_owned)
+}

@@ -1,0 +1,28 @@
+//! The engine: video bytes in, MP3 bytes out.
+//!
+//! libav reads the container and decodes the sound, LAME encodes it, and each conversion runs in a process of its own.
+//! [`convert`] does the work in the calling process; [`Engine::convert`] does the same work in a child that sees its
+//! input, its output and a control socket, and nothing else; the child runs [`engine_main`].
+//!
+//! There is no network in here, no async runtime, no database and no path: what is read and written arrives as
+//! descriptors or through [`Source`] and [`Sink`]. There is no temporary file, and no video is ever decoded.
+//! Linux only.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod convert;
+mod decode;
+mod encode;
+mod error;
+mod io;
+pub mod mp3;
+mod options;
+mod process;
+mod pulse;
+
+pub use convert::{Summary, convert};
+pub use error::{Code, Error, Kind};
+pub use io::{FileSink, Sink, Source};
+pub use options::{Limits, Options, Preset};
+pub use process::{Cancel, Engine, Input, engine_main};
+pub use pulse::Progress;

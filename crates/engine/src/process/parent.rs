@@ -1,0 +1,234 @@
+//! The parent's side of a conversion: bytes to the sink, progress to the watcher, and an eye on the child.
+
+use std::io::Read;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use super::spawn::Process;
+use super::wire::{self, Message, Request};
+use super::{Cancel, Engine, Input, ready};
+use crate::error::words;
+use crate::io::HEAD;
+use crate::{Code, Error, Limits, Options, Progress, Sink, Summary};
+
+/// How often to look whether the conversion was cancelled.
+const TICK: Duration = Duration::from_millis(100);
+const CHUNK: usize = 64 * 1024;
+
+impl Engine {
+    /// Converts in a child process; blocks until that process has ended, on every path.
+    ///
+    /// The child sees the video's descriptor, a pipe for the MP3 and a control socket, has no environment, and dies with the calling
+    /// thread. `watch` is called four times a second at most. After an error, what the sink holds is to be thrown away. A slow
+    /// sink slows the child down and is never taken for a stall; it does delay a cancellation.
+    pub fn convert(
+        &self,
+        input: Input,
+        sink: &mut dyn Sink,
+        options: &Options,
+        limits: &Limits,
+        cancel: &Cancel,
+        watch: &mut dyn FnMut(Progress),
+    ) -> Result<Summary, Error> {
+        if cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        let request = Request { options: options.clone(), limits: limits.clone() };
+        let mut process =
+            Process::start(self, input, &request).map_err(|error| not_started().because(error))?;
+        let mut watcher = Watcher { sink, watch, limits, heard: Heard::default(), chunk: vec![0; CHUNK] };
+        watcher.listen(&mut process, cancel)?;
+        let status = process.end().map_err(|error| crashed().because(error))?;
+        watcher.conclude(status)
+    }
+}
+
+/// What the child has said so far.
+#[derive(Default)]
+struct Heard {
+    ready: bool,
+    fraction: f64,
+    bytes: u64,
+    head: Option<(u64, Vec<u8>)>,
+    done: Option<Summary>,
+    /// Control bytes that make no line yet.
+    line: Vec<u8>,
+    /// The end of stderr.
+    errors: Vec<u8>,
+}
+
+struct Watcher<'a> {
+    sink: &'a mut dyn Sink,
+    watch: &'a mut dyn FnMut(Progress),
+    limits: &'a Limits,
+    heard: Heard,
+    chunk: Vec<u8>,
+}
+
+impl Watcher<'_> {
+    /// Until the child has closed everything.
+    fn listen(&mut self, process: &mut Process, cancel: &Cancel) -> Result<(), Error> {
+        let mut fds: [RawFd; 3] =
+            [process.output.as_raw_fd(), process.control.as_raw_fd(), process.errors.as_raw_fd()];
+        let mut alive = Instant::now();
+        while fds[0] >= 0 || fds[1] >= 0 {
+            if cancel.is_cancelled() {
+                return Err(Error::cancelled());
+            }
+            if alive.elapsed() >= self.limits.stall {
+                return Err(stalled(self.limits.stall).because_heard(&self.heard));
+            }
+            let [output, control, errors] = ready::wait(fds, TICK.min(self.limits.stall));
+            if errors && !self.hear_errors(&mut process.errors) {
+                fds[2] = -1;
+            }
+            // Control first: an error that the child has told is worth more than the bytes before it.
+            if control && !self.hear(&mut process.control)? {
+                fds[1] = -1;
+            }
+            if output && !self.pass_on(&mut process.output)? {
+                fds[0] = -1;
+            }
+            if output || control {
+                alive = Instant::now(); // After the sink has had its time.
+            }
+        }
+        while fds[2] >= 0
+            && ready::wait([fds[2]], Duration::ZERO) == [true]
+            && self.hear_errors(&mut process.errors)
+        {}
+        Ok(())
+    }
+
+    /// MP3 bytes; false at their end.
+    fn pass_on(&mut self, output: &mut impl Read) -> Result<bool, Error> {
+        let n = read(output, &mut self.chunk);
+        self.heard.bytes += n as u64;
+        if self.heard.bytes > self.limits.output {
+            return Err(Error::output_too_large(self.limits.output));
+        }
+        if n > 0 {
+            self.sink.write(&self.chunk[..n]).map_err(Error::write_failed)?;
+        }
+        Ok(n > 0)
+    }
+
+    /// Control messages; false at their end.
+    fn hear(&mut self, control: &mut impl Read) -> Result<bool, Error> {
+        let n = read(control, &mut self.chunk);
+        self.heard.line.extend_from_slice(&self.chunk[..n]);
+        while let Some(end) = self.heard.line.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.heard.line.drain(..=end).collect();
+            let message = serde_json::from_slice(&line).map_err(|error| crashed().because(error))?;
+            self.understand(message)?;
+        }
+        if self.heard.line.len() > wire::LONGEST {
+            return Err(crashed().because("the engine process sent a message without end"));
+        }
+        Ok(n > 0)
+    }
+
+    fn understand(&mut self, message: Message) -> Result<(), Error> {
+        match message {
+            Message::Ready => self.heard.ready = true,
+            Message::Progress { fraction, converted } => {
+                self.heard.fraction = self.heard.fraction.max(fraction.clamp(0.0, 1.0));
+                let converted = Duration::try_from_secs_f64(converted).unwrap_or_default();
+                (self.watch)(Progress { fraction: self.heard.fraction, converted });
+            }
+            Message::Head { offset, bytes } => self.heard.head = Some((offset, bytes)),
+            Message::Done(summary) => self.heard.done = Some(summary),
+            Message::Failed { code, text, detail } => {
+                return Err(Error { code, text, source: detail.map(Into::into) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The child's stderr; false at its end.
+    fn hear_errors(&mut self, errors: &mut impl Read) -> bool {
+        const KEPT: usize = 4096;
+        let n = read(errors, &mut self.chunk);
+        let kept = &mut self.heard.errors;
+        kept.extend_from_slice(&self.chunk[..n]);
+        kept.drain(..kept.len().saturating_sub(KEPT));
+        n > 0
+    }
+
+    /// The child has ended: as it should, with all that it announced?
+    fn conclude(self, status: ExitStatus) -> Result<Summary, Error> {
+        let Heard { ready, bytes, head, done, .. } = &self.heard;
+        let fault = match (done, head) {
+            (Some(summary), Some((offset, head))) if status.success() => {
+                let fits = offset.saturating_add(head.len() as u64) <= HEAD.min(*bytes);
+                if fits && summary.bytes == *bytes && summary.samples > 0 {
+                    self.sink.rewrite_head(*offset, head).map_err(Error::write_failed)?;
+                    return Ok(summary.clone());
+                }
+                crashed()
+                    .because(format!("the engine process announced {} bytes and sent {bytes}", summary.bytes))
+            }
+            _ if status.signal() == Some(libc::SIGXCPU) => cpu_limit(self.limits.cpu),
+            _ if String::from_utf8_lossy(&self.heard.errors).contains("memory allocation of") => {
+                Error::out_of_memory().because_heard(&self.heard)
+            }
+            _ if !ready => not_started().because_ended(status, &self.heard),
+            _ => crashed().because_ended(status, &self.heard),
+        };
+        Err(fault)
+    }
+}
+
+/// Reads what is there; an error of a pipe is its end.
+fn read(from: &mut impl Read, buffer: &mut [u8]) -> usize {
+    loop {
+        match from.read(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result.unwrap_or(0),
+        }
+    }
+}
+
+fn not_started() -> Error {
+    Error::new(
+        Code::EngineNotStarted,
+        "The conversion could not be started. This is a fault of the server, not of the video; it will try again.",
+    )
+}
+
+fn crashed() -> Error {
+    Error::new(
+        Code::EngineCrashed,
+        "The conversion ended unexpectedly. Something in this file may be the cause; saving the video in another format may help.",
+    )
+}
+
+fn stalled(stall: Duration) -> Error {
+    let text = format!(
+        "The conversion made no progress for {} and was stopped. Something in this file may be the cause; saving the video in another format may help.",
+        words(stall)
+    );
+    Error::new(Code::EngineStalled, text)
+}
+
+fn cpu_limit(cpu: Duration) -> Error {
+    let text = format!(
+        "The conversion took more than the limit of {} of processor time. Cut the video into parts and upload them one by one.",
+        words(cpu)
+    );
+    Error::new(Code::CpuLimit, text)
+}
+
+impl Error {
+    fn because_heard(self, heard: &Heard) -> Error {
+        let said = String::from_utf8_lossy(&heard.errors);
+        if said.trim().is_empty() { self } else { self.because(said.trim().to_owned()) }
+    }
+
+    fn because_ended(self, status: ExitStatus, heard: &Heard) -> Error {
+        let said = String::from_utf8_lossy(&heard.errors);
+        self.because(format!("the engine process ended with {status}\n{}", said.trim()).trim_end().to_owned())
+    }
+}

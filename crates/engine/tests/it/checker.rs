@@ -1,0 +1,47 @@
+//! The MP3 walker takes what the engine makes and nothing less, more or else.
+
+use std::sync::LazyLock;
+
+use engine::{Limits, Options, Preset, mp3};
+use proptest::prelude::*;
+
+use super::{convert, media};
+
+static MADE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let options = Options { preset: Preset::Music, title: Some("A title".to_owned()) };
+    convert(&media().join("mp4__sample.mp4"), &options, &Limits::default()).unwrap().1
+});
+
+#[test]
+fn an_mp3_with_something_behind_it_is_refused() {
+    assert!(mp3::check(&MADE[..]).is_ok());
+    assert!(mp3::check(&[&MADE[..], &[b'T', b'A', b'G', 0]].concat()[..]).is_err());
+    assert!(mp3::check(&[&MADE[..], &MADE[..]].concat()[..]).is_err());
+    assert!(mp3::check(&b""[..]).is_err());
+}
+
+#[test]
+fn an_mp3_of_another_encoder_is_refused() {
+    let foreign = std::fs::read(media().join("mp3__bear-id3.mp3")).unwrap();
+    assert!(mp3::check(&foreign[..]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn a_cut_mp3_never_passes(cut in 1..MADE.len()) {
+        prop_assert!(mp3::check(&MADE[..MADE.len() - cut]).is_err());
+    }
+
+    #[test]
+    fn a_changed_byte_behind_the_tag_never_passes(at in 100..MADE.len(), to in any::<u8>()) {
+        let mut changed = MADE.clone();
+        prop_assume!(changed[at] != to);
+        changed[at] = to;
+        prop_assert!(mp3::check(&changed[..]).is_err(), "byte {at}");
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
+        prop_assert!(mp3::check(&bytes[..]).is_err());
+    }
+}

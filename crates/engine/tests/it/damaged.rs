@@ -1,0 +1,106 @@
+//! Files that are empty, cut, foreign or hostile end in an error that says so.
+
+use std::path::PathBuf;
+
+use engine::{Code, Limits, Options};
+use tempfile::TempDir;
+
+use super::{convert, make, media};
+
+fn code(path: &PathBuf) -> Result<u64, Code> {
+    let result = convert(path, &Options::default(), &Limits::default());
+    result.map(|(summary, _)| summary.samples).map_err(|error| {
+        println!("{}: {} {error}", path.display(), error.code);
+        error.code
+    })
+}
+
+#[test]
+fn what_is_no_media_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let secret = media().join("wav__sample.wav");
+    let secret = secret.to_str().unwrap();
+    let cases = [
+        (String::new(), Code::EmptyFile),
+        ("This is no video.\n".repeat(1000), Code::NotMedia),
+        ("\0".repeat(100_000), Code::NotMedia),
+        (format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n"), Code::NotMedia),
+        ("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n".to_owned(), Code::NotMedia),
+        (format!("ffconcat version 1.0\nfile '{secret}'\n"), Code::NotMedia),
+        ("v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 5004 RTP/AVP 0\r\n".to_owned(), Code::NotMedia),
+        ("<?xml version=\"1.0\"?><MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"urn:mpeg:dash:profile:isoff-live:2011\"></MPD>".to_owned(), Code::NotMedia),
+    ];
+    for (content, expected) in cases {
+        let path = folder.path().join("video.mp4");
+        std::fs::write(&path, &content).unwrap();
+        assert_eq!(code(&path), Err(expected), "{content:.40}");
+    }
+}
+
+#[test]
+fn a_cut_file_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let input = "-f lavfi -i testsrc=s=320x240:r=25:d=20 -f lavfi -i anoisesrc=r=44100:d=20:a=0.3";
+    let cases = [
+        ("last.mp4", "-c:a aac"),
+        ("first.mp4", "-c:a aac -movflags +faststart"),
+        ("fragments.mp4", "-c:a aac -g 25 -movflags frag_keyframe+empty_moov"),
+        ("cut.mkv", "-c:a aac"),
+        ("cut.webm", "-c:v libvpx -deadline realtime -cpu-used 8 -c:a libvorbis"),
+        ("cut.avi", "-c:a libmp3lame"),
+        ("cut.flv", "-c:v flv -c:a libmp3lame"),
+        ("cut.wmv", "-c:v wmv2 -c:a wmav2"),
+        ("cut.wav", "-vn"),
+        ("cut.flac", "-vn"),
+        ("cut.mp3", "-vn -b:a 128k"),
+    ];
+    for (name, output) in cases {
+        let path = make(&folder, name, &format!("{input} {output}"));
+        assert!(code(&path).is_ok(), "{name}, whole");
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(file.metadata().unwrap().len() * 6 / 10).unwrap();
+        assert_eq!(code(&path), Err(Code::Truncated), "{name}, cut");
+    }
+}
+
+#[test]
+fn a_short_track_and_a_cut_broadcast_are_no_cut_files() {
+    let folder = TempDir::new().unwrap();
+    let input = "-f lavfi -i testsrc=s=320x240:r=25:d=20 -f lavfi -i sine=r=44100:d=4";
+    for (name, output) in
+        [("short.mkv", "-c:a aac"), ("short.avi", "-c:a libmp3lame"), ("short.mp4", "-c:a aac")]
+    {
+        let path = make(&folder, name, &format!("{input} {output}"));
+        let samples = code(&path).unwrap();
+        assert!(samples.abs_diff(4 * 44_100) < 4096, "{name}: {samples}");
+    }
+    let path = make(&folder, "cut.ts", "-f lavfi -i sine=r=44100:d=20 -c:a mp2");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    assert!(code(&path).is_ok());
+}
+
+#[test]
+fn a_garbled_middle_is_skipped_and_garbage_alone_is_corrupt() {
+    let folder = TempDir::new().unwrap();
+    let path = make(&folder, "garbled.m4a", "-f lavfi -i anoisesrc=r=44100:d=20:a=0.3 -c:a aac");
+    let whole = std::fs::read(&path).unwrap();
+    let garble = |from: usize, to: usize| {
+        let mut bytes = whole.clone();
+        for (i, byte) in bytes[from..to].iter_mut().enumerate() {
+            *byte = (i * 7919 >> 3) as u8;
+        }
+        std::fs::write(&path, bytes).unwrap();
+    };
+    garble(whole.len() / 3, whole.len() / 3 + 5000);
+    assert!(code(&path).unwrap() > 15 * 44_100);
+    garble(100, whole.len() * 9 / 10);
+    assert_eq!(code(&path), Err(Code::Corrupt));
+}
+
+#[test]
+fn an_error_names_the_codec() {
+    let error =
+        convert(&media().join("mp4__sample_ac4.mp4"), &Options::default(), &Limits::default()).unwrap_err();
+    assert!(error.text.contains("AC-4"), "{error}");
+}

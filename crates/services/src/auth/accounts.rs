@@ -1,0 +1,119 @@
+//! What an account may look like, and its password: Argon2id with the crate's defaults (19 MiB, 2 passes).
+
+use crate::ports::AuthError;
+use argon2::{
+    Argon2,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use tokio::{sync::{OnceCell, Semaphore}, task::spawn_blocking};
+
+/// An e-mail or a password that no account can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unfit(String);
+
+impl From<Unfit> for AuthError {
+    fn from(unfit: Unfit) -> AuthError {
+        AuthError::Unfit(unfit.0)
+    }
+}
+
+/// The e-mail without blanks around it, if it is one.
+pub fn check_email(email: &str) -> Result<String, Unfit> {
+    let email = email.trim_matches(' ');
+    let shown: String = email.chars().filter(|c| !c.is_control()).take(80).collect();
+    let unfit = |why: &str| Err(Unfit(format!("“{shown}” cannot be an account: {why}")));
+    if email.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return unfit("an e-mail address has no line breaks, blanks or control characters.");
+    }
+    if email.len() > 254 {
+        return unfit("an e-mail address has at most 254 bytes.");
+    }
+    match email.parse::<lettre::Address>() {
+        Ok(_) => Ok(email.to_owned()),
+        Err(_) => unfit("write an e-mail address, for instance you@example.com."),
+    }
+}
+
+/// The password, if it is long enough, and short enough to hash.
+pub fn check_password(password: &str) -> Result<&str, Unfit> {
+    match password.chars().count() {
+        0..8 => Err(Unfit("A password has at least 8 characters.".into())),
+        8..=1024 => Ok(password),
+        _ => Err(Unfit("A password has at most 1024 characters.".into())),
+    }
+}
+
+/// Hashes a password, off the async threads.
+pub async fn hash_password(password: String) -> Result<String, AuthError> {
+    let hashed = spawn_blocking(move || Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()));
+    match hashed.await {
+        Ok(Ok(hash)) => Ok(hash),
+        Ok(Err(error)) => Err(AuthError::Unavailable(error.to_string().into())),
+        Err(error) => Err(AuthError::Unavailable(error.into())),
+    }
+}
+
+/// Verifies passwords, a few at a time: each costs 19 MiB.
+pub(super) struct Verifier {
+    slots: Semaphore,
+    nobody: OnceCell<String>,
+}
+
+impl Default for Verifier {
+    fn default() -> Verifier {
+        Verifier { slots: Semaphore::new(4), nobody: OnceCell::new() }
+    }
+}
+
+impl Verifier {
+    /// Is this the password? For an unknown user it takes as long as for a known one, and is not.
+    pub(super) async fn verify(&self, password: &str, hash: Option<String>) -> bool {
+        let Ok(_slot) = self.slots.acquire().await else { return false };
+        let known = hash.is_some();
+        let hash = match hash {
+            Some(hash) => hash,
+            None => match self.nobody.get_or_try_init(|| hash_password("nobody has this password".into())).await {
+                Ok(hash) => hash.clone(),
+                Err(_) => return false,
+            },
+        };
+        let password = password.to_owned();
+        let verified = spawn_blocking(move || {
+            PasswordHash::new(&hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        });
+        verified.await.unwrap_or(false) && known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_email_is_an_address_on_one_line() {
+        assert_eq!(check_email(" georgio@email.com "), Ok("georgio@email.com".into()));
+        for bad in ["", "georgio", "a@b\nBcc: c@d.e", "a@b.c\r\n", "a b@c.d", "@b.c", &format!("{}@b.c", "a".repeat(300))] {
+            let text = check_email(bad).unwrap_err().to_string();
+            assert!(!text.contains('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_passwords_of_the_originals_are_long_enough() {
+        assert!(check_password("Admin123").is_ok());
+        assert!(check_password("Qwerty123").is_ok());
+        assert!(check_password("short").is_err());
+    }
+
+    #[tokio::test]
+    async fn only_the_password_itself_verifies() {
+        let verifier = Verifier::default();
+        let hash = hash_password("Admin123".into()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$"));
+        assert!(verifier.verify("Admin123", Some(hash.clone())).await);
+        assert!(!verifier.verify("Admin124", Some(hash)).await);
+        assert!(!verifier.verify("Admin123", Some("Admin123".into())).await);
+        assert!(!verifier.verify("nobody has this password", None).await);
+    }
+}

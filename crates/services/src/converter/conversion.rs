@@ -1,0 +1,247 @@
+//! One attempt at one job: intent, engine, commit, verification, and only then the record.
+
+use super::Converter;
+use crate::{
+    failpoints,
+    id::Id,
+    job::{Event, Failure, Job, Mp3, Verdict},
+    ports::{Blob, BlobWriter, PortError},
+    transition::TransitionError,
+};
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use engine::{Cancel, Input, Kind, Options, Sink, Summary};
+use futures_util::StreamExt;
+use std::{
+    io::{self, Read},
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_util::{
+    io::{StreamReader, SyncIoBridge},
+    sync::CancellationToken,
+};
+
+/// How an attempt ended without an MP3.
+enum Ended {
+    /// The record is somebody else's now, or its owner stopped it: nothing is to be said.
+    Lost,
+    /// The process is to stop: somebody else shall do it.
+    HandBack,
+    /// It failed.
+    Failed(Failure, Verdict),
+}
+
+impl From<PortError> for Ended {
+    fn from(error: PortError) -> Ended {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the store failed during a conversion");
+        let text = "The video or its MP3 could not be read or stored just now. Tapedeck tries again by itself.";
+        Ended::Failed(Failure { code: "store-unavailable".into(), text: text.into() }, Verdict::Transient)
+    }
+}
+
+impl From<TransitionError> for Ended {
+    fn from(error: TransitionError) -> Ended {
+        match error {
+            TransitionError::Store(error) => error.into(),
+            TransitionError::Missing | TransitionError::Refused(_) => Ended::Lost,
+        }
+    }
+}
+
+/// Runs one attempt from claim to end.
+pub(super) async fn run(converter: &Converter, job: Job, stop: CancellationToken) {
+    let mp3_fid = Id::mint(&*converter.ledger.clock);
+    let event = match convert(converter, &job, mp3_fid, &stop).await {
+        Ok(mp3) => Event::Converted { fence: job.fence, mp3_fid, mp3 },
+        Err(Ended::Failed(failure, verdict)) => Event::Fail { fence: job.fence, failure, verdict },
+        Err(Ended::HandBack) => Event::HandBack { fence: job.fence },
+        Err(Ended::Lost) => return remove_own(converter, mp3_fid).await,
+    };
+    let converted = matches!(event, Event::Converted { .. });
+    match converter.ledger.apply(job.id, event).await {
+        Ok(_) if converted => failpoints::reach("conversion.converted"),
+        // The record lists it among its intents: the sweeper deletes it. Here it is only sooner.
+        Ok(_) | Err(TransitionError::Missing | TransitionError::Refused(_)) => remove_own(converter, mp3_fid).await,
+        // In doubt: the lease runs out, and the sweeper decides by the record.
+        Err(TransitionError::Store(error)) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the end of a conversion could not be recorded");
+        }
+    }
+}
+
+async fn remove_own(converter: &Converter, mp3_fid: Id) {
+    if let Err(error) = converter.blobs.delete(Blob::mp3(mp3_fid)).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "left for the sweeper");
+    }
+}
+
+async fn convert(converter: &Converter, job: &Job, mp3_fid: Id, stop: &CancellationToken) -> Result<Mp3, Ended> {
+    let input = converter.blobs.engine_input(Blob::video(job.id)).await?.ok_or_else(video_missing)?;
+    converter.ledger.apply(job.id, Event::Intend { fence: job.fence, mp3_fid }).await?;
+    failpoints::reach("conversion.intended");
+    let mut writer = converter.blobs.create(Blob::mp3(mp3_fid)).await?;
+    let cancel = Cancel::default();
+    let progress = Arc::new(Mutex::new(0.0));
+    let (sender, pieces) = mpsc::channel(16);
+    let engine = start_engine(converter, job, input, ChannelSink(sender), cancel.clone(), Arc::clone(&progress));
+    let heartbeat = heartbeat(converter, job, &progress);
+    let work = async {
+        let stored = store(pieces, &mut *writer).await;
+        let made = engine.await.unwrap_or_else(|panic| Err(engine_panicked(&panic)));
+        // Where the store failed, that the engine could not write is only the consequence.
+        stored?;
+        let summary = made.map_err(|error| failed_engine(&error))?;
+        failpoints::reach("conversion.written");
+        writer.commit().await?;
+        failpoints::reach("conversion.committed");
+        verify(converter, mp3_fid, &summary).await
+    };
+    tokio::pin!(work);
+    let interrupted = tokio::select! {
+        done = &mut work => return done,
+        ended = heartbeat => ended,
+        () = stop.cancelled() => Ended::HandBack,
+    };
+    cancel.cancel();
+    // The engine process is gone, and reaped, before the attempt counts as ended.
+    match work.await {
+        Ok(mp3) if matches!(interrupted, Ended::HandBack) => Ok(mp3),
+        _ => Err(interrupted),
+    }
+}
+
+/// Shows a sign of life until the record is no longer ours.
+async fn heartbeat(converter: &Converter, job: &Job, progress: &Mutex<f64>) -> Ended {
+    loop {
+        tokio::time::sleep(converter.settings.beat).await;
+        let progress = *progress.lock().unwrap_or_else(PoisonError::into_inner);
+        match converter.ledger.apply(job.id, Event::Beat { fence: job.fence, progress }).await {
+            Ok(_) => failpoints::reach("conversion.beaten"),
+            // A store that is away for a moment costs no conversion; away for long, it costs the lease.
+            Err(TransitionError::Store(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a sign of life could not be recorded");
+            }
+            Err(TransitionError::Missing | TransitionError::Refused(_)) => return Ended::Lost,
+        }
+    }
+}
+
+fn start_engine(
+    converter: &Converter,
+    job: &Job,
+    input: Input,
+    mut sink: ChannelSink,
+    cancel: Cancel,
+    progress: Arc<Mutex<f64>>,
+) -> tokio::task::JoinHandle<Result<Summary, engine::Error>> {
+    let engine = Arc::clone(&converter.engine);
+    let limits = converter.settings.limits.clone();
+    let title = job.file_name.rsplit_once('.').map_or(job.file_name.as_str(), |(stem, _)| stem);
+    let title = Some(title.to_owned()).filter(|title| !title.is_empty());
+    let options = Options { title: job.options.title.clone().or(title), ..job.options.clone() };
+    spawn_blocking(move || {
+        let mut watch = |now: engine::Progress| *progress.lock().unwrap_or_else(PoisonError::into_inner) = now.fraction;
+        engine.convert(input, &mut sink, &options, &limits, &cancel, &mut watch)
+    })
+}
+
+/// A piece of the MP3 on its way from the engine's thread.
+enum Piece {
+    Next(Bytes),
+    Head(u64, Bytes),
+}
+
+/// Where the engine's thread writes: a short queue to the task that stores.
+struct ChannelSink(mpsc::Sender<Piece>);
+
+impl ChannelSink {
+    fn send(&self, piece: Piece) -> io::Result<()> {
+        self.0.blocking_send(piece).map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the MP3's store has closed"))
+    }
+}
+
+impl Sink for ChannelSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.send(Piece::Next(Bytes::copy_from_slice(bytes)))
+    }
+
+    fn rewrite_head(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.send(Piece::Head(offset, Bytes::copy_from_slice(bytes)))
+    }
+}
+
+async fn store(mut pieces: mpsc::Receiver<Piece>, writer: &mut dyn BlobWriter) -> Result<(), PortError> {
+    while let Some(piece) = pieces.recv().await {
+        match piece {
+            Piece::Next(bytes) => writer.write(bytes).await?,
+            Piece::Head(offset, bytes) => writer.rewrite_head(offset, bytes).await?,
+        }
+        failpoints::reach("conversion.first_bytes_written");
+    }
+    Ok(())
+}
+
+/// Reads the MP3 back as it is stored: every frame to the last, as long as the engine said. Only then may the video go.
+async fn verify(converter: &Converter, mp3_fid: Id, summary: &Summary) -> Result<Mp3, Ended> {
+    let blob = Blob::mp3(mp3_fid);
+    let size = converter.blobs.size(blob).await?.ok_or_else(|| unsound("it is not there".into()))?;
+    let bytes = converter.blobs.read(blob, 0..size).await?;
+    let bytes = bytes.map(|bytes| bytes.map_err(io::Error::other));
+    let reader = SyncIoBridge::new(StreamReader::new(Box::pin(bytes)));
+    let (checked, sha256) = spawn_blocking(move || {
+        let mut reader = Hashing { reader, digest: digest::Context::new(&digest::SHA256) };
+        let checked = engine::mp3::check(&mut reader);
+        (checked, crate::hex(reader.digest.finish().as_ref()))
+    })
+    .await
+    .map_err(|panic| unsound(panic.to_string()))?;
+    let facts = checked.map_err(|defect| unsound(defect.to_string()))?;
+    if facts.samples != summary.samples || size != summary.bytes {
+        let said = format!("{} samples in {size} bytes stored, {} in {} made", facts.samples, summary.samples, summary.bytes);
+        return Err(unsound(said));
+    }
+    failpoints::reach("conversion.verified");
+    Ok(Mp3 { size, sha256, duration: summary.duration().as_secs_f64() })
+}
+
+/// Hashes all that passes.
+struct Hashing<R> {
+    reader: R,
+    digest: digest::Context,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.digest.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+fn unsound(why: String) -> Ended {
+    tracing::error!(why, "a stored MP3 did not pass its verification");
+    let text = "The finished MP3 did not pass its check. Tapedeck converts the video again by itself.";
+    Ended::Failed(Failure { code: "mp3-unsound".into(), text: text.into() }, Verdict::Transient)
+}
+
+fn video_missing() -> Ended {
+    let text = "The uploaded video is no longer stored. Upload it again.";
+    Ended::Failed(Failure { code: "video-missing".into(), text: text.into() }, Verdict::Permanent)
+}
+
+fn engine_panicked(panic: &tokio::task::JoinError) -> engine::Error {
+    let text = format!("The conversion ended unexpectedly ({panic}).");
+    engine::Error { code: engine::Code::EngineCrashed, text, source: None }
+}
+
+fn failed_engine(error: &engine::Error) -> Ended {
+    let verdict = match error.kind() {
+        Kind::Permanent => Verdict::Permanent,
+        Kind::Transient => Verdict::Transient,
+        Kind::Suspect => Verdict::Suspect,
+        Kind::Cancelled => return Ended::Lost,
+    };
+    tracing::warn!(code = error.code.as_str(), error = error as &dyn std::error::Error, "a conversion failed");
+    Ended::Failed(Failure { code: error.code.as_str().to_owned(), text: error.text.clone() }, verdict)
+}

@@ -1,0 +1,377 @@
+//! `POST /upload`: a video comes in. Recorded before its first byte is written, promised only when its last one is stored.
+
+use super::{Gateway, JobView, page::human_size};
+use crate::{
+    failpoints,
+    http::{self, Problem},
+    id::Id,
+    job::{Event, Job, Video},
+    ports::{Blob, BlobWriter, Identity, PortError, PortErrorKind, Swap},
+    transition::TransitionError,
+};
+use aws_lc_rs::digest;
+use axum::{
+    Json,
+    extract::{Multipart, Query, State, multipart::Field, multipart::MultipartError, multipart::MultipartRejection},
+    http::{HeaderMap, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
+
+/// The receiver's fence: a new record begins with it.
+const FENCE: u64 = 1;
+/// After a refusal the rest of the body is read and thrown away up to here, so that the client gets to read the answer.
+const DRAIN: u64 = 64 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// What a multipart form weighs beside its file.
+const FORM: u64 = 1 << 20;
+
+#[derive(Deserialize)]
+pub(super) struct UploadQuery {
+    preset: Option<engine::Preset>,
+}
+
+pub(super) async fn upload(
+    State(gateway): State<Arc<Gateway>>,
+    query: Result<Query<UploadQuery>, axum::extract::rejection::QueryRejection>,
+    method: Method,
+    headers: HeaderMap,
+    form: Result<Multipart, MultipartRejection>,
+) -> Response {
+    let json = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("json"));
+    let receptions = gateway.receptions.clone();
+    // In a task of its own: when the client goes away, the handler is dropped, but the reception cleans up.
+    let request_id = http::request_id();
+    let reception = async move {
+        let identity = gateway.identify(&method, &headers).await;
+        let mut form = form.map_err(|_| one_file_required())?;
+        let received = async {
+            let Query(query) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-query", error.body_text()))?;
+            gateway.check_announced_size(&headers)?;
+            gateway.receive(identity?, &query, request_id, &mut form).await
+        };
+        let received = received.await;
+        if received.is_err() {
+            let _ = tokio::time::timeout(DRAIN_TIME, drain(&mut form)).await;
+        }
+        received
+    };
+    let received = receptions.spawn(reception.in_current_span()).await;
+    match received.unwrap_or_else(|panic| Err(Problem::internal(&panic))) {
+        Ok(job) => accepted(&job, json),
+        Err(problem) if json => problem.into_response(),
+        Err(problem) => problem.into_text(),
+    }
+}
+
+fn accepted(job: &Job, json: bool) -> Response {
+    let location = [(header::LOCATION, format!("/api/v1/jobs/{}", job.id))];
+    if json {
+        return (location, Json(JobView::from(job))).into_response();
+    }
+    let text = format!("success! the video is job {0}; its MP3 will be at /download?fid={0}\n", job.id);
+    (location, text).into_response()
+}
+
+/// A file being received.
+struct Reception<'a> {
+    gateway: &'a Gateway,
+    job: Job,
+    writer: Box<dyn BlobWriter>,
+    digest: digest::Context,
+    size: u64,
+    /// Cancelled when the record is no longer ours to write.
+    lost: CancellationToken,
+    /// Ends the heartbeat with the reception.
+    _heartbeat: DropGuard,
+}
+
+impl Gateway {
+    fn check_announced_size(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        match announced {
+            Some(length) if length > self.settings.upload_limit.saturating_add(FORM) => Err(self.too_large()),
+            _ => Ok(()),
+        }
+    }
+
+    fn too_large(&self) -> Problem {
+        let limit = human_size(self.settings.upload_limit);
+        let detail = format!("This file is too large: the limit is {limit}. Cut it into parts, or send its sound alone.");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+    }
+
+    /// Receives the form; its one file becomes a queued job.
+    async fn receive(&self, identity: Identity, query: &UploadQuery, request_id: String, form: &mut Multipart) -> Result<Job, Problem> {
+        let mut reception: Option<Reception<'_>> = None;
+        let outcome = self.read_form(&mut reception, identity, query, request_id, form).await;
+        match (outcome, reception) {
+            (Ok(()), Some(reception)) => reception.finish().await,
+            (Ok(()), None) => Err(one_file_required()),
+            (Err(problem), reception) => {
+                if let Some(reception) = reception {
+                    reception.abandon().await;
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    async fn read_form<'a>(
+        &'a self,
+        reception: &mut Option<Reception<'a>>,
+        identity: Identity,
+        query: &UploadQuery,
+        request_id: String,
+        form: &mut Multipart,
+    ) -> Result<(), Problem> {
+        while let Some(mut field) = self.in_time(form.next_field()).await?? {
+            let Some(name) = field.file_name().map(last_part) else { continue };
+            let first = self.in_time(field.chunk()).await??;
+            if name.is_empty() && first.is_none() {
+                // A browser's form with no file chosen sends an empty part.
+                continue;
+            }
+            if reception.is_some() {
+                return Err(one_file_required());
+            }
+            let first = first.ok_or_else(empty_file)?;
+            let received = reception.insert(self.begin(&identity, name, query, request_id.clone()).await?);
+            received.write(first).await?;
+            failpoints::reach("upload.first_bytes_written");
+            received.write_all(&mut field).await?;
+        }
+        if reception.as_ref().is_some_and(|reception| reception.size == 0) { Err(empty_file()) } else { Ok(()) }
+    }
+
+    /// A record, a sign of life, and a file to write into: in this order.
+    async fn begin(&self, identity: &Identity, file_name: String, query: &UploadQuery, request_id: String) -> Result<Reception<'_>, Problem> {
+        let ledger = &self.ledger;
+        let file_name = if file_name.is_empty() { "video".to_owned() } else { file_name };
+        let mut job = Job::receiving(
+            Id::mint(&*ledger.clock),
+            identity.email.clone(),
+            file_name,
+            ledger.worker.to_string(),
+            request_id,
+            ledger.clock.now(),
+        );
+        job.options.preset = query.preset.unwrap_or_default();
+        if ledger.jobs.insert(&job).await.map_err(store_failed)? == Swap::Lost {
+            return Err(Problem::internal(&TransitionError::Missing));
+        }
+        failpoints::reach("upload.recorded");
+        let id = job.id;
+        match self.open(job).await {
+            Ok(reception) => Ok(reception),
+            Err(problem) => {
+                self.abandon(id).await;
+                Err(problem)
+            }
+        }
+    }
+
+    async fn open(&self, job: Job) -> Result<Reception<'_>, Problem> {
+        // Counted after the record is made: however many come at once, no more than the limit stay.
+        let active = self.ledger.jobs.count_active(&job.owner).await.map_err(store_failed)?;
+        if active > self.settings.active_jobs {
+            let detail = format!(
+                "You have {} videos waiting already, which is the limit. Wait until one is done, or cancel one.",
+                self.settings.active_jobs
+            );
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-jobs", detail));
+        }
+        let lost = CancellationToken::new();
+        let heartbeat = self.heartbeat(job.id, lost.clone());
+        let writer = self.blobs.create(Blob::video(job.id)).await.map_err(store_failed)?;
+        let digest = digest::Context::new(&digest::SHA256);
+        Ok(Reception { gateway: self, job, writer, digest, size: 0, lost, _heartbeat: heartbeat })
+    }
+
+    fn heartbeat(&self, id: Id, lost: CancellationToken) -> DropGuard {
+        let (ledger, beat) = (self.ledger.clone(), self.settings.beat);
+        let done = CancellationToken::new();
+        let guard = done.clone().drop_guard();
+        tokio::spawn(async move {
+            while done.run_until_cancelled(tokio::time::sleep(beat)).await.is_some() {
+                match ledger.apply(id, Event::Beat { fence: FENCE, progress: 0.0 }).await {
+                    Ok(_) | Err(TransitionError::Store(_)) => {}
+                    Err(TransitionError::Missing | TransitionError::Refused(_)) => return lost.cancel(),
+                }
+            }
+        });
+        guard
+    }
+
+    /// Leaves nothing of an upload behind. What fails here, the sweeper does later.
+    async fn abandon(&self, id: Id) {
+        let blob = Blob::video(id);
+        let ended = self.ledger.apply(id, Event::Abandon).await;
+        let deleted = self.blobs.delete(blob).await;
+        if let Err(error) = &deleted {
+            tracing::warn!(job = %id, error = error as &dyn std::error::Error, "left for the sweeper");
+        } else if let (Ok(_), Ok(job)) = (ended, self.ledger.apply(id, Event::Deleted { blob }).await) {
+            // Lost or failed: the sweeper will find it.
+            let _ = self.ledger.jobs.remove(id, job.version).await;
+        }
+    }
+
+    /// The next piece of the body, unless the client falls silent.
+    async fn in_time<T>(&self, piece: impl Future<Output = Result<T, MultipartError>>) -> Result<Result<T, Problem>, Problem> {
+        match tokio::time::timeout(self.settings.upload_idle, piece).await {
+            Ok(piece) => Ok(piece.map_err(broken_off)),
+            Err(_) => {
+                let detail = "The upload stood still for too long and was given up. Check the connection and send it again.";
+                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "upload-stalled", detail))
+            }
+        }
+    }
+}
+
+impl Reception<'_> {
+    async fn write_all(&mut self, field: &mut Field<'_>) -> Result<(), Problem> {
+        while let Some(bytes) = self.gateway.in_time(field.chunk()).await?? {
+            self.write(bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Problem> {
+        if self.lost.is_cancelled() {
+            return Err(taken_away());
+        }
+        self.size += bytes.len() as u64;
+        if self.size > self.gateway.settings.upload_limit {
+            return Err(self.gateway.too_large());
+        }
+        self.digest.update(&bytes);
+        self.writer.write(bytes).await.map_err(store_failed)
+    }
+
+    /// Makes the file durable, then the promise.
+    async fn finish(self) -> Result<Job, Problem> {
+        if failpoints::sabotaged("answer-before-commit") {
+            return self.promise_too_early();
+        }
+        let Reception { gateway, job, writer, digest, size, .. } = self;
+        gateway.keep(job.id, writer, digest, size).await
+    }
+
+    async fn abandon(self) {
+        let Reception { gateway, job, writer, .. } = self;
+        drop(writer);
+        gateway.abandon(job.id).await;
+    }
+
+    /// The broken build that the kill suite must catch: the answer first, the file later.
+    fn promise_too_early(self) -> Result<Job, Problem> {
+        let Reception { gateway, job, writer, digest, size, .. } = self;
+        let (ledger, blobs, auth) = (gateway.ledger.clone(), Arc::clone(&gateway.blobs), Arc::clone(&gateway.auth));
+        let late = Gateway::new(ledger, blobs, auth, gateway.settings.clone(), gateway.stopping.clone());
+        let id = job.id;
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            late.keep(id, writer, digest, size).await
+        });
+        Ok(job)
+    }
+}
+
+impl Gateway {
+    async fn keep(&self, id: Id, writer: Box<dyn BlobWriter>, digest: digest::Context, size: u64) -> Result<Job, Problem> {
+        failpoints::reach("upload.written");
+        if let Err(error) = writer.commit().await {
+            self.abandon(id).await;
+            return Err(store_failed(error));
+        }
+        failpoints::reach("upload.committed");
+        let video = Video { size, sha256: crate::hex(digest.finish().as_ref()), kept: true };
+        match self.ledger.apply(id, Event::Accept { video }).await {
+            Ok(job) => {
+                failpoints::reach("upload.queued");
+                Ok(job)
+            }
+            Err(TransitionError::Store(error)) => Err(store_failed(error)),
+            Err(TransitionError::Missing | TransitionError::Refused(_)) => {
+                let _ = self.blobs.delete(Blob::video(id)).await;
+                Err(taken_away())
+            }
+        }
+    }
+}
+
+/// Reads on, so that the client can read our answer instead of a reset connection.
+async fn drain(form: &mut Multipart) {
+    let mut drained = 0;
+    while let Ok(Some(mut field)) = form.next_field().await {
+        while let Ok(Some(bytes)) = field.chunk().await {
+            drained += bytes.len() as u64;
+            if drained > DRAIN {
+                return;
+            }
+        }
+    }
+}
+
+/// The last part of a path, whatever system it came from, without control characters, and not too long for a file system.
+fn last_part(path: &str) -> String {
+    let last = path.rsplit(['/', '\\']).next().unwrap_or_default();
+    let mut name: String = last.chars().filter(|c| !c.is_control()).collect();
+    while name.len() > 200 {
+        name.pop();
+    }
+    let name = name.trim();
+    if matches!(name, "." | "..") { String::new() } else { name.to_owned() }
+}
+
+fn one_file_required() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "one-file-required", "exactly 1 file required")
+}
+
+fn empty_file() -> Problem {
+    let detail = "This file is empty (0 bytes). Check that it was copied whole, and send it again.";
+    Problem::new(StatusCode::BAD_REQUEST, "empty-file", detail)
+}
+
+fn taken_away() -> Problem {
+    let detail = "This upload was cancelled while it was under way. Send the file again if you still want it.";
+    Problem::new(StatusCode::CONFLICT, "upload-cancelled", detail)
+}
+
+fn broken_off(error: MultipartError) -> Problem {
+    let detail = format!("The upload broke off or is no valid form ({}). Send the file again.", error.body_text());
+    Problem::new(StatusCode::BAD_REQUEST, "upload-broken", detail)
+}
+
+fn store_failed(error: PortError) -> Problem {
+    if error.kind == PortErrorKind::Full {
+        tracing::error!(error = &error as &dyn std::error::Error, "the store is full");
+        let detail = "There is no room left to store this video. Tell the operator, or try again later.";
+        return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "storage-full", detail);
+    }
+    Problem::internal(&error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_part;
+
+    #[test]
+    fn of_a_path_the_last_part_is_kept() {
+        for (path, name) in [
+            ("talk.mp4", "talk.mp4"),
+            ("../../etc/passwd", "passwd"),
+            (r"C:\Users\ana\talk.mp4", "talk.mp4"),
+            ("a\r\nb.mp4", "ab.mp4"),
+            ("..", ""),
+            ("videos/", ""),
+        ] {
+            assert_eq!(last_part(path), name, "{path}");
+        }
+        assert!(last_part(&"é".repeat(500)).len() <= 200);
+    }
+}

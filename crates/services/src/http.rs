@@ -1,0 +1,183 @@
+//! What every HTTP face shares: request ids, problem+json, credentials in headers, health.
+
+use axum::{
+    Json, Router,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use headers::{Authorization, Header, authorization::Basic, authorization::Bearer};
+use serde_json::json;
+use std::{future::Future, pin::Pin, sync::Arc};
+use tracing::Instrument;
+
+/// The header that carries the request id, both ways.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+tokio::task_local! {
+    static CURRENT_REQUEST: String;
+}
+
+/// The id of the request being answered; empty outside of one.
+pub fn request_id() -> String {
+    CURRENT_REQUEST.try_with(String::clone).unwrap_or_default()
+}
+
+/// Gives every request an id (the client's own where it is fit), a span, and one line in the log when it is answered.
+pub async fn with_request_id(request: Request, next: Next) -> Response {
+    let id = request
+        .headers()
+        .get(REQUEST_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)))
+        .map_or_else(crate::random_hex::<8>, str::to_owned);
+    let span = tracing::info_span!("request", request_id = %id, method = %request.method(), path = request.uri().path());
+    let quiet = matches!(request.uri().path(), "/livez" | "/readyz");
+    let answered = async {
+        let mut response = next.run(request).await;
+        let status = response.status().as_u16();
+        if quiet {
+            tracing::debug!(status, "answered");
+        } else {
+            tracing::info!(status, "answered");
+        }
+        let value = HeaderValue::from_str(&request_id()).expect("a checked or minted id is a fit header");
+        response.headers_mut().insert(REQUEST_ID, value);
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    };
+    CURRENT_REQUEST.scope(id, answered.instrument(span)).await
+}
+
+/// An answer that says what failed, why, and how to mend it: RFC 9457 `application/problem+json`.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// Stable, kebab-case; all codes stand in docs/api.md.
+    pub code: &'static str,
+    /// For people.
+    pub detail: String,
+    /// Seconds after which to try again.
+    pub retry_after: Option<u64>,
+}
+
+impl Problem {
+    /// A problem with this status, code and detail.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Problem {
+        Problem { status, code, detail: detail.into(), retry_after: None }
+    }
+
+    /// Our own failure: the cause goes to the log, the request id to the client.
+    pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Problem {
+        tracing::error!(error = cause, "a request failed");
+        let detail = "Tapedeck could not do this just now. Try again; if it happens again, tell the operator the request id.";
+        Problem { retry_after: Some(5), ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
+    }
+
+    /// The same as plain text, for the compatibility routes.
+    pub fn into_text(self) -> Response {
+        let mut response = (self.status, self.detail).into_response();
+        set_retry_after(response.headers_mut(), self.retry_after);
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason(),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+            "request_id": request_id(),
+        });
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        set_retry_after(headers, self.retry_after);
+        response
+    }
+}
+
+fn set_retry_after(headers: &mut HeaderMap, seconds: Option<u64>) {
+    if let Some(seconds) = seconds {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+}
+
+/// E-mail and password of `Authorization: Basic`; `None` where it is absent, empty, or anything else.
+pub fn basic_credentials(headers: &HeaderMap) -> Option<(String, String)> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Authorization(basic) = Authorization::<Basic>::decode(&mut values).ok()?;
+    Some((basic.username().to_owned(), basic.password().to_owned()))
+}
+
+/// What an `Authorization` header says about a bearer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BearerHeader {
+    /// There is none, or an empty one.
+    Absent,
+    /// It is not `Bearer` and one token.
+    Malformed,
+    /// The token.
+    Token(String),
+}
+
+/// Reads `Authorization: Bearer`.
+pub fn bearer(headers: &HeaderMap) -> BearerHeader {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return BearerHeader::Absent };
+    if value.as_bytes().iter().all(u8::is_ascii_whitespace) {
+        return BearerHeader::Absent;
+    }
+    let mut values = std::iter::once(value);
+    match Authorization::<Bearer>::decode(&mut values) {
+        Ok(Authorization(bearer)) if !bearer.token().trim().is_empty() && !bearer.token().contains(' ') => {
+            BearerHeader::Token(bearer.token().to_owned())
+        }
+        _ => BearerHeader::Malformed,
+    }
+}
+
+/// Is everything this process needs within reach? `Err` says what is not.
+pub type Readiness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// `/livez`: the process answers. `/readyz`: it can do its work.
+pub fn health(ready: Readiness) -> Router {
+    Router::new().route("/livez", get(async || "ok\n")).route(
+        "/readyz",
+        get(async move || match ready().await {
+            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn a_bearer_header_is_one_scheme_and_one_token() {
+        assert_eq!(bearer(&HeaderMap::new()), BearerHeader::Absent);
+        assert_eq!(bearer(&with("")), BearerHeader::Absent);
+        for malformed in ["Bearer", "Bearer ", "Basic YTpi", "token", "Bearer a b"] {
+            assert_eq!(bearer(&with(malformed)), BearerHeader::Malformed, "{malformed}");
+        }
+        assert_eq!(bearer(&with("Bearer abc.def")), BearerHeader::Token("abc.def".into()));
+    }
+
+    #[test]
+    fn basic_credentials_may_hold_colons_in_the_password() {
+        assert_eq!(basic_credentials(&with("Basic YUBiLmM6cDpx")), Some(("a@b.c".into(), "p:q".into())));
+        assert_eq!(basic_credentials(&with("Basic !!!")), None);
+        assert_eq!(basic_credentials(&with("Bearer abc")), None);
+    }
+}

@@ -1,0 +1,389 @@
+//! The job: one video's record, from the first byte received to the last file deleted. Pure: no I/O, no clock.
+//!
+//! A transition is `(record, event, now) -> record | refused`. What remains to be done for a record ([`Job::due`],
+//! [`Job::garbage`], [`Job::pending`]) is computed from the record alone, so that a process that dies between two
+//! steps leaves nothing that the next one cannot see.
+
+mod transitions;
+#[cfg(test)]
+mod proofs;
+
+pub use transitions::{Event, Refused, Verdict};
+
+use crate::{id::Id, message::Queue, ports::Blob};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, fmt};
+
+/// The record of one job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// The video's id; the job's key everywhere.
+    pub id: Id,
+    /// The owner's e-mail, as the user's row stores it.
+    pub owner: String,
+    /// The uploaded file's name: its last part only.
+    pub file_name: String,
+    /// What was received, once all of it was.
+    pub video: Option<Video>,
+    /// What to convert to.
+    pub options: engine::Options,
+    /// Where the job stands.
+    pub state: State,
+    /// How often a conversion has begun, since the last retry by the owner.
+    pub attempt: u32,
+    /// Grows with every change of hands; whoever holds an older one may change nothing.
+    pub fence: u64,
+    /// Who works on it (receives, converts), while somebody does.
+    pub lease: Option<Lease>,
+    /// Progress of the conversion, `0.0..=1.0`.
+    pub progress: f64,
+    /// How attempts have ended so far.
+    pub failures: Failures,
+    /// Files that may exist on this job's account beside the kept video and the MP3: written or not, won or lost.
+    pub intents: Vec<Blob>,
+    /// The MP3's id, once it is verified.
+    pub mp3_fid: Option<Id>,
+    /// The MP3, once it is verified.
+    pub mp3: Option<Mp3>,
+    /// Queues on which a wake-up is still to be published.
+    pub pending: BTreeSet<Queue>,
+    /// The mail about how it ended.
+    pub mail: Mail,
+    /// Why it failed.
+    pub error: Option<Failure>,
+    /// Every state it went through.
+    pub history: Vec<Passage>,
+    /// The id of the request that brought it.
+    pub request_id: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub updated: Timestamp,
+    /// When the present state's time is up: a retry begins, an MP3 or a video goes, a tombstone goes.
+    pub expires: Option<Timestamp>,
+    /// The owner deleted it: it is shown no more.
+    pub deleted: bool,
+    /// Grows by one with every change: the compare in compare-and-swap.
+    pub version: u64,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The video is being uploaded. Nothing has been promised yet.
+    Receiving,
+    /// Accepted; waits for a converter.
+    Queued,
+    /// A converter works on it.
+    Converting,
+    /// An attempt failed for a reason that may pass; waits for the next.
+    RetryWait,
+    /// The MP3 is there.
+    Converted,
+    /// It ended without an MP3, and the owner was told why.
+    Failed,
+    /// The owner stopped it.
+    Cancelled,
+    /// The MP3 was deleted: its time was up, or the owner wanted it so.
+    Expired,
+}
+
+impl State {
+    /// Its name, as in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Receiving => "receiving",
+            State::Queued => "queued",
+            State::Converting => "converting",
+            State::RetryWait => "retry_wait",
+            State::Converted => "converted",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+            State::Expired => "expired",
+        }
+    }
+
+    /// Nobody will work on it any more, unless its owner asks.
+    pub fn is_ended(self) -> bool {
+        matches!(self, State::Converted | State::Failed | State::Cancelled | State::Expired)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An uploaded video.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Video {
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, 64 hex digits.
+    pub sha256: String,
+    /// Is the file still kept? It goes when the MP3 is verified.
+    pub kept: bool,
+}
+
+/// A finished, verified MP3.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mp3 {
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, 64 hex digits.
+    pub sha256: String,
+    /// Seconds of sound.
+    pub duration: f64,
+}
+
+/// Who works on a job, and the sign of life: a lease is lost when its beat is seen unchanged for too long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The process that holds it.
+    pub worker: String,
+    /// Grows every second while the worker lives.
+    pub beat: u64,
+    /// The MP3 being written under this lease.
+    pub writing: Option<Id>,
+}
+
+/// How attempts ended, by kind; each kind has its own limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// A store or a spawn failed.
+    pub transient: u32,
+    /// The engine process crashed or hung.
+    pub suspect: u32,
+    /// The worker vanished.
+    pub lost: u32,
+}
+
+/// Why a job failed: the code is stable, the text is for the owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A stable kebab-case code.
+    pub code: String,
+    /// What failed, why, and what to do.
+    pub text: String,
+}
+
+/// The mail that tells the owner how the job ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mail {
+    /// Where it stands.
+    pub state: MailState,
+    /// How often it was tried.
+    pub attempt: u32,
+    /// How often the job has ended: each ending has its own mail and its own Message-ID.
+    pub round: u32,
+    /// The notifier at work on it.
+    pub lease: Option<Lease>,
+    /// Not before this time.
+    pub not_before: Option<Timestamp>,
+    /// Why it could not be delivered.
+    pub error: Option<String>,
+}
+
+/// Where a mail stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MailState {
+    /// There is nothing to tell.
+    #[default]
+    None,
+    /// To be sent.
+    Pending,
+    /// A notifier has it.
+    Sending,
+    /// The mail server took it.
+    Sent,
+    /// It was refused for good.
+    Undeliverable,
+}
+
+/// An entry of a job's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passage {
+    /// When.
+    pub at: Timestamp,
+    /// Into which state.
+    pub to: State,
+    /// Why, where the state alone does not say it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+}
+
+/// How long, how often: the times and counts of a job's life.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// How often a reason that may pass is tried.
+    pub transient_attempts: u32,
+    /// How often a video that crashes the engine is tried.
+    pub suspect_attempts: u32,
+    /// How often a job may lose its worker.
+    pub lost_attempts: u32,
+    /// How often a mail is tried.
+    pub mail_attempts: u32,
+    /// The first wait before a retry; it doubles from there.
+    pub retry_wait: SignedDuration,
+    /// The longest wait before a retry.
+    pub retry_wait_max: SignedDuration,
+    /// How long an MP3 is kept.
+    pub mp3_kept: SignedDuration,
+    /// How long the video of a failed or cancelled job is kept, for a retry.
+    pub failed_video_kept: SignedDuration,
+    /// How long an ended record is kept, so that a late message finds its end.
+    pub tombstone_kept: SignedDuration,
+}
+
+/// What a service looks for in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// A job to convert.
+    Convert,
+    /// A wake-up to publish.
+    Publish,
+    /// A mail to send.
+    Mail,
+    /// A lease to watch, a file to delete, a time that is up.
+    Sweep,
+}
+
+impl Task {
+    /// All four.
+    pub const ALL: [Task; 4] = [Task::Convert, Task::Publish, Task::Mail, Task::Sweep];
+}
+
+/// What one may ask of a job through page and API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Stop it.
+    Cancel,
+    /// Try once more.
+    Retry,
+    /// Remove it with all its files.
+    Delete,
+    /// Listen to the MP3.
+    Listen,
+}
+
+impl Job {
+    /// A new record, made before the first byte of the video is written. The receiver holds fence 1.
+    pub fn receiving(id: Id, owner: String, file_name: String, worker: String, request_id: String, now: Timestamp) -> Job {
+        Job {
+            id,
+            owner,
+            file_name,
+            video: None,
+            options: engine::Options::default(),
+            state: State::Receiving,
+            attempt: 0,
+            fence: 1,
+            lease: Some(Lease { worker, beat: 0, writing: None }),
+            progress: 0.0,
+            failures: Failures::default(),
+            intents: vec![Blob::video(id)],
+            mp3_fid: None,
+            mp3: None,
+            pending: BTreeSet::new(),
+            mail: Mail::default(),
+            error: None,
+            history: vec![Passage { at: now, to: State::Receiving, why: None }],
+            request_id,
+            created: now,
+            updated: now,
+            expires: None,
+            deleted: false,
+            version: 1,
+        }
+    }
+
+    /// The file name that the MP3 is offered under.
+    pub fn mp3_name(&self) -> String {
+        let stem = self.file_name.rsplit_once('.').map_or(self.file_name.as_str(), |(stem, _)| stem);
+        format!("{}.mp3", if stem.is_empty() { &self.file_name } else { stem })
+    }
+
+    /// Files that no one needs any more; each stays in `intents` until its deletion is confirmed.
+    pub fn garbage(&self) -> Vec<Blob> {
+        let live = match self.state {
+            State::Receiving => Some(Blob::video(self.id)),
+            State::Converting => self.lease.as_ref().and_then(|lease| lease.writing).map(Blob::mp3),
+            _ => None,
+        };
+        self.intents.iter().copied().filter(|blob| Some(*blob) != live).collect()
+    }
+
+    /// All that this job's owner may do now.
+    pub fn actions(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match self.state {
+            State::Receiving => {}
+            State::Queued | State::Converting | State::RetryWait => actions.push(Action::Cancel),
+            State::Converted => actions.extend([Action::Listen, Action::Delete]),
+            State::Failed | State::Cancelled => {
+                if self.video_is_kept() {
+                    actions.push(Action::Retry);
+                }
+                actions.push(Action::Delete);
+            }
+            State::Expired => actions.push(Action::Delete),
+        }
+        actions
+    }
+
+    /// Is the uploaded file still there?
+    pub fn video_is_kept(&self) -> bool {
+        self.video.as_ref().is_some_and(|video| video.kept)
+    }
+
+    /// A promise was given for it: the upload was answered, or may have been.
+    pub fn is_accepted(&self) -> bool {
+        self.video.is_some()
+    }
+
+    /// When it came into its present state.
+    pub fn since(&self) -> Timestamp {
+        self.history.last().map_or(self.created, |passage| passage.at)
+    }
+
+    /// The Message-ID's left part: the same at every attempt, another for every ending.
+    pub fn mail_id(&self) -> String {
+        format!("{}.{}.{}", self.id, self.state, self.mail.round)
+    }
+
+    /// When this task falls due for this record, if it does. The start of time means: at once.
+    pub fn due(&self, task: Task) -> Option<Timestamp> {
+        const NOW: Option<Timestamp> = Some(Timestamp::UNIX_EPOCH);
+        match task {
+            Task::Convert => match self.state {
+                State::Queued => Some(self.since()),
+                State::RetryWait => self.expires,
+                _ => None,
+            },
+            Task::Publish if self.pending.is_empty() => None,
+            Task::Publish => NOW,
+            Task::Mail if self.mail.state == MailState::Pending => self.mail.not_before.or(Some(self.since())),
+            Task::Mail => None,
+            Task::Sweep => {
+                let watched = self.lease.is_some() || self.mail.lease.is_some();
+                if watched || !self.garbage().is_empty() || self.is_discarded() {
+                    NOW
+                } else if self.state.is_ended() {
+                    self.expires
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
+    /// An upload that never was accepted and has left nothing behind: the record may go.
+    pub fn is_discarded(&self) -> bool {
+        self.state == State::Cancelled && !self.is_accepted() && self.intents.is_empty()
+    }
+}

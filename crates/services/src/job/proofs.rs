@@ -1,0 +1,289 @@
+//! Property tests of the job's life: whatever happens in whatever order, what was promised holds.
+
+use super::{Event, Failure, Job, MailState, Mp3, Policy, Refused, State, Task, Verdict, Video};
+use crate::{id::Id, message::Queue, ports::Blob};
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+fn policy() -> Policy {
+    Policy {
+        transient_attempts: 5,
+        suspect_attempts: 2,
+        lost_attempts: 20,
+        mail_attempts: 8,
+        retry_wait: SignedDuration::from_secs(2),
+        retry_wait_max: SignedDuration::from_mins(5),
+        mp3_kept: SignedDuration::from_hours(24 * 30),
+        failed_video_kept: SignedDuration::from_hours(24 * 7),
+        tombstone_kept: SignedDuration::from_hours(24 * 30),
+    }
+}
+
+fn id(number: u8) -> Id {
+    Id::from_bytes([number; 12])
+}
+
+fn failure() -> Failure {
+    Failure { code: "no-audio".into(), text: "There is no sound.".into() }
+}
+
+fn video() -> Video {
+    Video { size: 7, sha256: "00".into(), kept: true }
+}
+
+fn mp3() -> Mp3 {
+    Mp3 { size: 3, sha256: "11".into(), duration: 1.0 }
+}
+
+fn start() -> Job {
+    Job::receiving(id(1), "a@b.c".into(), "talk.mp4".into(), "w".into(), "r".into(), Timestamp::UNIX_EPOCH)
+}
+
+/// An event, with a fence, beat or attempt that is the current one or a stale one.
+fn events() -> impl Strategy<Value = (fn(&Job, bool, u8) -> Event, bool, u8)> {
+    let makers: Vec<fn(&Job, bool, u8) -> Event> = vec![
+        |_, _, _| Event::Accept { video: video() },
+        |_, _, _| Event::Abandon,
+        |job, stale, n| Event::Beat { fence: fence(job, stale), progress: f64::from(n) / 200.0 },
+        |_, _, _| Event::Claim { worker: "w".into() },
+        |job, stale, n| Event::Intend { fence: fence(job, stale), mp3_fid: id(n.saturating_add(2)) },
+        |job, stale, n| Event::Converted {
+            fence: fence(job, stale),
+            mp3_fid: job.lease.as_ref().and_then(|lease| lease.writing).unwrap_or(id(n.saturating_add(2))),
+            mp3: mp3(),
+        },
+        |job, stale, n| Event::Fail {
+            fence: fence(job, stale),
+            failure: failure(),
+            verdict: [Verdict::Permanent, Verdict::Transient, Verdict::Suspect][usize::from(n) % 3],
+        },
+        |job, stale, _| Event::HandBack { fence: fence(job, stale) },
+        |job, stale, _| Event::LeaseLost {
+            fence: fence(job, stale),
+            beat: job.lease.as_ref().map_or(0, |lease| lease.beat),
+        },
+        |_, _, _| Event::Cancel,
+        |_, _, _| Event::Retry,
+        |_, _, _| Event::Delete,
+        |_, _, _| Event::TimeUp,
+        |_, _, n| Event::Published { queue: if n % 2 == 0 { Queue::Video } else { Queue::Mp3 } },
+        |job, _, n| Event::Deleted { blob: job.garbage().get(usize::from(n)).copied().unwrap_or(Blob::mp3(id(255))) },
+        |_, _, _| Event::ClaimMail { worker: "n".into() },
+        |job, _, _| Event::BeatMail { attempt: job.mail.attempt },
+        |job, stale, _| Event::MailSent { attempt: job.mail.attempt.saturating_sub(stale.into()) },
+        |job, _, n| Event::MailFailed { attempt: job.mail.attempt, text: "no".into(), permanent: n % 2 == 0 },
+        |job, _, _| Event::MailLeaseLost {
+            attempt: job.mail.attempt,
+            beat: job.mail.lease.as_ref().map_or(0, |lease| lease.beat),
+        },
+    ];
+    (prop::sample::select(makers), prop::bool::weighted(0.2), 0..200_u8)
+}
+
+fn fence(job: &Job, stale: bool) -> u64 {
+    job.fence - u64::from(stale)
+}
+
+/// What holds for every record that can come about.
+fn check(job: &Job) {
+    let leased = matches!(job.state, State::Receiving | State::Converting);
+    assert_eq!(job.lease.is_some(), leased, "a lease is held exactly while somebody receives or converts");
+    assert_eq!(job.mp3.is_some(), job.state == State::Converted, "an MP3 is there exactly when the job is converted");
+    assert_eq!(job.mail.lease.is_some(), job.mail.state == MailState::Sending);
+    if !job.state.is_ended() {
+        let looked_at = job.due(Task::Convert).or(job.due(Task::Sweep));
+        assert!(looked_at.is_some(), "{:?}: nobody would look at this job again", job.state);
+        assert!(job.state == State::Receiving || job.video_is_kept(), "a job that shall be converted needs its video");
+    }
+    if job.state.is_ended() {
+        assert!(job.due(Task::Sweep).is_some(), "{:?}: this record would stay for ever", job.state);
+        assert!(job.due(Task::Convert).is_none());
+    }
+    if job.state == State::Failed && !job.deleted {
+        assert!(job.error.is_some() && job.mail.state != MailState::None, "a failure is told");
+    }
+    if job.state == State::Converted {
+        assert_ne!(job.mail.state, MailState::None, "a finished MP3 is told");
+        assert!(!job.garbage().contains(&Blob::mp3(job.mp3_fid.unwrap())), "the MP3 in use is no garbage");
+    }
+    if job.video_is_kept() {
+        assert!(!job.garbage().contains(&Blob::video(job.id)), "the video in use is no garbage");
+    }
+    assert!((0.0..=1.0).contains(&job.progress));
+    let written: Job = serde_json::from_str(&serde_json::to_string(job).unwrap()).unwrap();
+    assert_eq!(&written, job, "a record survives being stored");
+}
+
+/// Every file that was ever begun, and whether its deletion was confirmed.
+fn check_files(job: &Job, begun: &[Blob], deleted: &[Blob]) {
+    for blob in begun {
+        let kept = *blob == Blob::video(job.id) && job.video_is_kept();
+        let used = job.mp3.is_some() && job.mp3_fid.map(Blob::mp3) == Some(*blob);
+        let known = kept || used || job.intents.contains(blob) || deleted.contains(blob);
+        assert!(known, "{blob} was begun, is not deleted, and no record knows of it");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn whatever_happens_the_record_stays_sound(steps in prop::collection::vec((events(), 0..100_000_i64), 1..60)) {
+        let mut job = start();
+        let mut now = Timestamp::UNIX_EPOCH;
+        let mut begun = vec![Blob::video(job.id)];
+        let mut deleted = Vec::new();
+        for ((make, stale, number), seconds) in steps {
+            now += SignedDuration::from_secs(seconds);
+            let event = make(&job, stale, number);
+            let Ok(next) = job.apply(event.clone(), now, &policy()) else { continue };
+            assert_eq!(next.version, job.version + 1);
+            assert!(next.fence >= job.fence, "a fence never falls");
+            match &event {
+                Event::Intend { mp3_fid, .. } => begun.push(Blob::mp3(*mp3_fid)),
+                Event::Deleted { blob } => deleted.push(*blob),
+                Event::Beat { progress: _, .. } => assert!(next.progress >= job.progress, "progress never falls"),
+                _ => {}
+            }
+            if next.state != job.state {
+                assert_eq!(next.history.last().unwrap().to, next.state);
+            }
+            check(&next);
+            check_files(&next, &begun, &deleted);
+            job = next;
+        }
+    }
+
+    #[test]
+    fn an_old_fence_changes_nothing(steps in prop::collection::vec((events(), 0..100_000_i64), 1..40), age in 1..5_u64) {
+        let mut job = start();
+        let mut now = Timestamp::UNIX_EPOCH;
+        for ((make, stale, number), seconds) in steps {
+            now += SignedDuration::from_secs(seconds);
+            if let Ok(next) = job.apply(make(&job, stale, number), now, &policy()) {
+                job = next;
+            }
+        }
+        let fence = job.fence.saturating_sub(age);
+        for event in [
+            Event::Beat { fence, progress: 1.0 },
+            Event::Intend { fence, mp3_fid: id(9) },
+            Event::Converted { fence, mp3_fid: id(9), mp3: mp3() },
+            Event::Fail { fence, failure: failure(), verdict: Verdict::Permanent },
+            Event::HandBack { fence },
+            Event::LeaseLost { fence, beat: 0 },
+        ] {
+            prop_assert!(job.apply(event.clone(), now, &policy()).is_err(), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn every_accepted_job_ends_when_its_workers_do_their_duty(steps in prop::collection::vec((events(), 0..1000_i64), 0..30)) {
+        let mut job = start().apply(Event::Accept { video: video() }, Timestamp::UNIX_EPOCH, &policy()).unwrap();
+        let mut now = Timestamp::UNIX_EPOCH;
+        for ((make, stale, number), seconds) in steps {
+            now += SignedDuration::from_secs(seconds);
+            if let Ok(next) = job.apply(make(&job, stale, number), now, &policy()) {
+                job = next;
+            }
+        }
+        for _ in 0..50 {
+            if job.state.is_ended() {
+                return Ok(());
+            }
+            now = now.max(job.due(Task::Convert).unwrap_or(now));
+            let fence = job.fence;
+            let event = match job.state {
+                State::Queued | State::RetryWait => Event::Claim { worker: "w".into() },
+                _ => Event::Converted { fence, mp3_fid: id(77), mp3: mp3() },
+            };
+            job = job.apply(event, now, &policy()).unwrap();
+        }
+        prop_assert!(false, "still {:?} after fifty steps", job.state);
+    }
+}
+
+fn after(job: Job, events: impl IntoIterator<Item = Event>) -> Job {
+    events.into_iter().fold(job, |job, event| job.apply(event, Timestamp::UNIX_EPOCH, &policy()).unwrap())
+}
+
+fn claimed() -> Job {
+    after(start(), [Event::Accept { video: video() }, Event::Claim { worker: "w".into() }])
+}
+
+#[test]
+fn a_permanent_failure_ends_the_job_at_once_and_a_passing_one_after_five_attempts() {
+    let job = claimed();
+    let fail = |fence, verdict| Event::Fail { fence, failure: failure(), verdict };
+    assert_eq!(after(job.clone(), [fail(2, Verdict::Permanent)]).state, State::Failed);
+    for (verdict, attempts) in [(Verdict::Transient, 5), (Verdict::Suspect, 2)] {
+        let mut job = job.clone();
+        let mut now = Timestamp::UNIX_EPOCH;
+        while !job.state.is_ended() {
+            job = job.apply(fail(job.fence, verdict), now, &policy()).unwrap();
+            if let Some(at) = job.due(Task::Convert) {
+                now = at;
+                job = job.apply(Event::Claim { worker: "w".into() }, now, &policy()).unwrap();
+            }
+        }
+        assert_eq!((job.state, job.attempt), (State::Failed, attempts));
+    }
+}
+
+#[test]
+fn a_retry_waits_longer_each_time_and_is_not_claimed_before() {
+    let fail = |fence| Event::Fail { fence, failure: failure(), verdict: Verdict::Transient };
+    let mut job = claimed();
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        job = after(job.clone(), [fail(job.fence)]);
+        let at = job.due(Task::Convert).unwrap();
+        waits.push(at.duration_since(Timestamp::UNIX_EPOCH));
+        let claim = Event::Claim { worker: "w".into() };
+        assert_eq!(job.apply(claim.clone(), Timestamp::UNIX_EPOCH, &policy()), Err(Refused::NotYet));
+        job = job.apply(claim, at, &policy()).unwrap();
+    }
+    assert!(waits.is_sorted_by(|shorter, longer| shorter < longer), "{waits:?}");
+}
+
+#[test]
+fn a_worker_that_lost_its_lease_cannot_finish_and_its_mp3_is_garbage() {
+    let job = after(claimed(), [Event::Intend { fence: 2, mp3_fid: id(5) }]);
+    assert!(job.garbage().is_empty());
+    let job = after(job, [Event::LeaseLost { fence: 2, beat: 0 }]);
+    assert_eq!(job.garbage(), [Blob::mp3(id(5))]);
+    let late = Event::Converted { fence: 2, mp3_fid: id(5), mp3: mp3() };
+    assert_eq!(job.apply(late, Timestamp::UNIX_EPOCH, &policy()), Err(Refused::State(State::Queued)));
+}
+
+#[test]
+fn a_lease_with_a_new_beat_is_not_lost() {
+    let job = after(claimed(), [Event::Beat { fence: 2, progress: 0.5 }]);
+    let lost = Event::LeaseLost { fence: 2, beat: 0 };
+    assert_eq!(job.apply(lost, Timestamp::UNIX_EPOCH, &policy()), Err(Refused::Fence));
+}
+
+#[test]
+fn a_handed_back_job_has_lost_no_attempt() {
+    let job = after(claimed(), [Event::HandBack { fence: 2 }]);
+    assert_eq!((job.state, job.attempt), (State::Queued, 0));
+}
+
+#[test]
+fn each_end_has_its_own_message_id_and_each_attempt_at_its_mail_the_same() {
+    let fail = |fence| Event::Fail { fence, failure: failure(), verdict: Verdict::Permanent };
+    let mail = |job| after(job, [Event::ClaimMail { worker: "n".into() }]);
+    let first = mail(after(claimed(), [fail(2)]));
+    let again = mail(after(first.clone(), [Event::MailLeaseLost { attempt: 1, beat: 0 }]));
+    assert_eq!(first.mail_id(), again.mail_id());
+    let retried = after(again, [Event::Retry, Event::Claim { worker: "w".into() }]);
+    let second = after(retried.clone(), [fail(retried.fence)]);
+    assert_ne!(first.mail_id(), second.mail_id());
+}
+
+#[test]
+fn a_deleted_job_keeps_no_name_no_file_and_no_mail() {
+    let job = after(claimed(), [Event::Converted { fence: 2, mp3_fid: id(5), mp3: mp3() }, Event::Delete]);
+    assert_eq!((job.file_name.as_str(), job.mail.state, job.state), ("", MailState::None, State::Expired));
+    assert_eq!(job.garbage(), [Blob::video(id(1)), Blob::mp3(id(5))]);
+}

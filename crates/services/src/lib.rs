@@ -1,0 +1,41 @@
+//! The four services (gateway, auth, converter, notification), the job's life, and the ports they are written against.
+//!
+//! There is no database, no broker and no file system in this crate: those are adapters' (`embedded`, later `distributed`).
+//! The four service modules do not import each other; they meet in the job's record and through the ports.
+
+pub mod auth;
+pub mod clock;
+pub mod converter;
+pub mod failpoints;
+pub mod gateway;
+pub mod http;
+pub mod id;
+pub mod job;
+pub mod message;
+pub mod notification;
+pub mod ports;
+pub mod relay;
+pub mod sweeper;
+pub mod transition;
+
+/// Fills `bytes` with randomness fit for keys.
+pub fn random(bytes: &mut [u8]) {
+    use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+    SystemRandom::new().fill(bytes).expect("the operating system's random source works");
+}
+
+/// `bytes` random bytes as hex digits.
+pub fn random_hex<const BYTES: usize>() -> String {
+    let mut secret = [0; BYTES];
+    random(&mut secret);
+    hex(&secret)
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
+}

@@ -1,0 +1,126 @@
+//! The notification service: one mail for every end that its owner should hear of.
+
+mod letter;
+
+pub use letter::Sender;
+
+use crate::{
+    failpoints,
+    id::Id,
+    job::{Event, Job, Task},
+    message::Queue,
+    ports::{Letter, Mailer, PortErrorKind, Wake},
+    transition::{Ledger, TransitionError},
+};
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// How long one mail may take, the whole conversation with the mail server included.
+const SEND: Duration = Duration::from_secs(60);
+
+/// The notification service's ports and settings.
+pub struct Notifier {
+    /// The records.
+    pub ledger: Ledger,
+    /// The wake-ups.
+    pub wake: Arc<dyn Wake>,
+    /// Where mails go.
+    pub mailer: Arc<dyn Mailer>,
+    /// From whom they come, and where their links lead.
+    pub sender: Sender,
+    /// How often a mail in hand shows a sign of life.
+    pub beat: Duration,
+    /// How often the records are read for mails that no wake-up told of.
+    pub poll: Duration,
+}
+
+/// Sends mails until `shutdown`; the one in hand is finished.
+pub async fn run(notifier: Notifier, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match notifier.send_due(&shutdown).await {
+            Ok(true) => {}
+            Ok(false) => notifier.wait(&shutdown).await,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "mails wait; trying again");
+                notifier.wait(&shutdown).await;
+            }
+        }
+    }
+}
+
+impl Notifier {
+    async fn wait(&self, shutdown: &CancellationToken) {
+        tokio::select! {
+            delivery = self.wake.next(Queue::Mp3) => (delivery.ack)(),
+            () = tokio::time::sleep(self.poll) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    /// Sends what is due; `false` where nothing was.
+    async fn send_due(&self, shutdown: &CancellationToken) -> Result<bool, TransitionError> {
+        let due = self.ledger.jobs.due(Task::Mail, self.ledger.clock.now(), 16).await?;
+        let mut sent = false;
+        for job in due {
+            if shutdown.is_cancelled() {
+                break;
+            }
+            let claim = Event::ClaimMail { worker: self.ledger.worker.to_string() };
+            match self.ledger.apply_to(&job, claim).await {
+                Ok(Some(job)) => {
+                    failpoints::reach("mail.claimed");
+                    self.send(&job).await?;
+                    sent = true;
+                }
+                Ok(None) | Err(TransitionError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
+    }
+
+    async fn send(&self, job: &Job) -> Result<(), TransitionError> {
+        let attempt = job.mail.attempt;
+        let event = match self.sender.letter(job, self.ledger.clock.now()) {
+            Ok(letter) => self.hand_over(job.id, attempt, &letter).await,
+            Err(error) => Event::MailFailed { attempt, text: error.to_string(), permanent: true },
+        };
+        let delivered = matches!(event, Event::MailSent { .. });
+        match self.ledger.apply(job.id, event).await {
+            Ok(job) if delivered => {
+                failpoints::reach("mail.sent");
+                tracing::info!(job = %job.id, request_id = %job.request_id, mp3_fid = job.mp3_fid.map(tracing::field::display), "mail sent");
+                Ok(())
+            }
+            Ok(job) => {
+                tracing::warn!(job = %job.id, request_id = %job.request_id, state = ?job.mail.state, error = job.mail.error, "mail not sent");
+                Ok(())
+            }
+            // Deleted or retried meanwhile: there is nothing more to tell.
+            Err(TransitionError::Missing | TransitionError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn hand_over(&self, id: Id, attempt: u32, letter: &Letter) -> Event {
+        let failed = |text: String, permanent| Event::MailFailed { attempt, text, permanent };
+        let sending = tokio::time::timeout(SEND, self.mailer.send(letter));
+        let beating = async {
+            loop {
+                tokio::time::sleep(self.beat).await;
+                // What fails here shows at the end.
+                let _ = self.ledger.apply(id, Event::BeatMail { attempt }).await;
+            }
+        };
+        let sent = tokio::select! {
+            sent = sending => sent,
+            () = beating => return failed("unreachable".into(), false),
+        };
+        failpoints::reach("mail.delivered");
+        match sent {
+            Ok(Ok(())) => Event::MailSent { attempt },
+            Ok(Err(error)) => failed(format!("{error}: {}", error.source), error.kind == PortErrorKind::Refused),
+            Err(_) => failed(format!("the mail server took longer than {} seconds", SEND.as_secs()), false),
+        }
+    }
+}

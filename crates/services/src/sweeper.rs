@@ -1,0 +1,147 @@
+//! The sweeper: takes jobs from workers that died, deletes files that nobody needs, ends what has had its time.
+//!
+//! A lease ends by observation: the sweeper must itself have seen fence and beat unchanged for the whole time, on its
+//! own monotonic clock. It trusts no other machine's time of day.
+
+use crate::{
+    failpoints,
+    id::Id,
+    job::{Event, Job, Lease, Task},
+    ports::{Blobs, PortError},
+    transition::{Ledger, TransitionError},
+};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How many records one round looks at.
+const ROUND: usize = 1000;
+
+/// A sweeper with what it has seen so far.
+pub struct Sweeper {
+    ledger: Ledger,
+    blobs: Arc<dyn Blobs>,
+    patience: Duration,
+    seen: HashMap<(Id, Role), Sighting>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Role {
+    Worker,
+    Notifier,
+}
+
+struct Sighting {
+    fence: u64,
+    beat: u64,
+    since: Instant,
+    round: Instant,
+}
+
+impl Sweeper {
+    /// A sweeper that takes a job away when it has seen no sign of life for `patience`.
+    pub fn new(ledger: Ledger, blobs: Arc<dyn Blobs>, patience: Duration) -> Sweeper {
+        Sweeper { ledger, blobs, patience, seen: HashMap::new() }
+    }
+
+    /// Sweeps every `poll` until `shutdown`.
+    pub async fn run(mut self, poll: Duration, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            if let Err(error) = self.sweep().await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a sweep failed; trying again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(poll) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+    }
+
+    /// One round over all records that are due.
+    pub async fn sweep(&mut self) -> Result<(), PortError> {
+        let round = Instant::now();
+        for job in self.ledger.jobs.due(Task::Sweep, self.ledger.clock.now(), ROUND).await? {
+            let id = job.id;
+            match self.sweep_job(job, round).await {
+                Ok(()) | Err(TransitionError::Refused(_) | TransitionError::Missing) => {}
+                Err(TransitionError::Store(error)) => {
+                    tracing::warn!(job = %id, error = &error as &dyn std::error::Error, "this job could not be swept");
+                }
+            }
+        }
+        self.seen.retain(|_, sighting| sighting.round == round);
+        Ok(())
+    }
+
+    async fn sweep_job(&mut self, job: Job, round: Instant) -> Result<(), TransitionError> {
+        if let Some(lease) = &job.lease
+            && self.is_lost((job.id, Role::Worker), job.fence, lease, round)
+        {
+            tracing::warn!(job = %job.id, worker = %lease.worker, "no sign of life from this job's worker: taking it away");
+            self.ledger.apply_to(&job, Event::LeaseLost { fence: job.fence, beat: lease.beat }).await?;
+        }
+        if let Some(lease) = &job.mail.lease
+            && self.is_lost((job.id, Role::Notifier), job.mail.attempt.into(), lease, round)
+        {
+            let event = Event::MailLeaseLost { attempt: job.mail.attempt, beat: lease.beat };
+            self.ledger.apply(job.id, event).await?;
+        }
+        self.delete_garbage(&job).await?;
+        if job.is_discarded() || (job.state.is_ended() && job.expires.is_some_and(|at| at <= self.ledger.clock.now())) {
+            self.end(&job).await?;
+        }
+        Ok(())
+    }
+
+    /// Has this lease shown no sign of life for longer than the patience?
+    fn is_lost(&mut self, key: (Id, Role), fence: u64, lease: &Lease, round: Instant) -> bool {
+        let sighting = self.seen.entry(key).or_insert(Sighting { fence, beat: lease.beat, since: round, round });
+        sighting.round = round;
+        if (sighting.fence, sighting.beat) != (fence, lease.beat) {
+            *sighting = Sighting { fence, beat: lease.beat, since: round, round };
+        }
+        round.duration_since(sighting.since) >= self.patience
+    }
+
+    async fn delete_garbage(&self, job: &Job) -> Result<(), TransitionError> {
+        for blob in job.garbage() {
+            self.blobs.delete(blob).await?;
+            failpoints::reach("sweeper.deleted");
+            self.ledger.apply(job.id, Event::Deleted { blob }).await?;
+        }
+        Ok(())
+    }
+
+    /// The time of the present state is up: the MP3 or the video goes, or the record itself.
+    async fn end(&self, job: &Job) -> Result<(), TransitionError> {
+        if job.garbage().is_empty()
+            && matches!(self.ledger.apply_to(job, Event::TimeUp).await, Err(TransitionError::Refused(_)))
+        {
+            // Lost: somebody changed it meanwhile; the next round looks again.
+            let _ = self.ledger.jobs.remove(job.id, job.version).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Deletes all that is garbage on this owner's jobs now, and the jobs with it: for the removal of a user.
+pub async fn delete_owner(ledger: &Ledger, blobs: &dyn Blobs, owner: &str) -> Result<usize, TransitionError> {
+    let mut count = 0;
+    loop {
+        let jobs = ledger.jobs.by_owner(owner, None, 100).await?;
+        if jobs.is_empty() {
+            return Ok(count);
+        }
+        for job in jobs {
+            let job = ledger.apply(job.id, Event::Delete).await?;
+            for blob in job.garbage() {
+                blobs.delete(blob).await?;
+                ledger.apply(job.id, Event::Deleted { blob }).await?;
+            }
+            count += 1;
+        }
+    }
+}

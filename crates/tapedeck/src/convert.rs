@@ -1,0 +1,193 @@
+//! `tapedeck convert`: files here and now, without a server. An MP3 appears whole, or not at all.
+
+mod target;
+
+use crate::cli::Convert;
+use engine::{Cancel, Code, Engine, FileSink, Input, Limits, Options, Summary};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use target::Target;
+
+/// Why a file was not converted; the number is the exit code.
+enum Failure {
+    Unconvertible(engine::Error),
+    Usage(String),
+    Exists(String),
+    Io(String),
+    Interrupted,
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Unconvertible(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Exists(_) => 3,
+            Failure::Io(_) => 4,
+            Failure::Interrupted => 130,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Failure::Unconvertible(error) => format!("{} ({})", error.text, error.code.as_str()),
+            Failure::Usage(text) | Failure::Exists(text) | Failure::Io(text) => text.clone(),
+            Failure::Interrupted => "interrupted; nothing was written".into(),
+        }
+    }
+}
+
+/// Converts all files; tells each failure, and ends with the first one's code.
+pub fn run(wish: &Convert) -> ExitCode {
+    let cancel = Cancel::default();
+    cancel_on_ctrl_c(cancel.clone());
+    let engine = match Engine::this_program() {
+        Ok(engine) => engine,
+        Err(error) => {
+            eprintln!("tapedeck: this program's own path is not known: {error}");
+            return ExitCode::from(4);
+        }
+    };
+    let outputs = match outputs(wish) {
+        Ok(outputs) => outputs,
+        Err(failure) => {
+            eprintln!("tapedeck: {}", failure.text());
+            return ExitCode::from(failure.code());
+        }
+    };
+    let mut code = 0;
+    for (file, output) in wish.files.iter().zip(outputs) {
+        if let Err(failure) = convert(wish, &engine, &cancel, file, &output) {
+            eprintln!("tapedeck: {}: {}", file.display(), failure.text());
+            if code == 0 {
+                code = failure.code();
+            }
+            if matches!(failure, Failure::Interrupted) {
+                return ExitCode::from(130);
+            }
+        }
+    }
+    ExitCode::from(code)
+}
+
+/// The engine process has its own process group: Ctrl-C reaches this one alone, and this one ends it.
+fn cancel_on_ctrl_c(cancel: Cancel) {
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            if let Ok(mut signals) = crate::life::Signals::listen() {
+                signals.next().await;
+                cancel.cancel();
+                signals.next().await;
+                std::process::exit(130);
+            }
+        });
+    });
+}
+
+/// Where each file's MP3 goes.
+fn outputs(wish: &Convert) -> Result<Vec<PathBuf>, Failure> {
+    let into_folder = wish.output.as_deref().filter(|output| output.is_dir());
+    if wish.files.len() > 1 && wish.output.is_some() && into_folder.is_none() {
+        return Err(Failure::Usage("with several files, -o names a folder that exists".into()));
+    }
+    let beside = |file: &Path| file.with_extension("mp3");
+    let outputs: Vec<PathBuf> = wish
+        .files
+        .iter()
+        .map(|file| match (into_folder, &wish.output) {
+            (Some(folder), _) => folder.join(beside(file).file_name().unwrap_or_default()),
+            (None, Some(output)) => output.clone(),
+            (None, None) => beside(file),
+        })
+        .collect();
+    for (place, output) in outputs.iter().enumerate() {
+        if let Some(earlier) = outputs[..place].iter().position(|earlier| earlier == output) {
+            let (one, other) = (wish.files[earlier].display(), wish.files[place].display());
+            let text = format!("{one} and {other} would both become {}; convert them one by one with -o", output.display());
+            return Err(Failure::Usage(text));
+        }
+    }
+    Ok(outputs)
+}
+
+fn convert(wish: &Convert, engine: &Engine, cancel: &Cancel, file: &Path, output: &Path) -> Result<(), Failure> {
+    let input = File::open(file).map_err(|error| Failure::Io(format!("cannot be read: {error}")))?;
+    if input.metadata().is_ok_and(|facts| facts.is_dir()) {
+        return Err(Failure::Io("is a folder; name the files in it".into()));
+    }
+    check_output(wish, file, output)?;
+    let target = Target::beside(output).map_err(|error| cannot_write(output, &error))?;
+    let bar = bar(wish, file);
+    let mut sink = FileSink::new(target.file().map_err(|error| cannot_write(output, &error))?);
+    let title = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let options = Options { preset: wish.preset, title, ..Options::default() };
+    let mut watch = |now: engine::Progress| bar.set_position(per_mille(now.fraction));
+    let done = engine.convert(Input::File(input), &mut sink, &options, &Limits::default(), cancel, &mut watch);
+    bar.finish_and_clear();
+    let summary = done.map_err(|error| match error.code {
+        Code::Cancelled => Failure::Interrupted,
+        Code::ReadFailed | Code::WriteFailed => Failure::Io(with_cause(&error)),
+        _ => Failure::Unconvertible(error),
+    })?;
+    target.publish(output, wish.force).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(output),
+        _ => cannot_write(output, &error),
+    })?;
+    if !wish.quiet {
+        println!("{}", told(file, output, &summary));
+    }
+    Ok(())
+}
+
+/// Said before the work, not after it.
+fn check_output(wish: &Convert, file: &Path, output: &Path) -> Result<(), Failure> {
+    let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    if same(file, output) {
+        return Err(Failure::Usage("the MP3 would take the place of its own source; name another with -o".into()));
+    }
+    if output.is_dir() {
+        return Err(Failure::Usage(format!("{} is a folder; name a file in it", output.display())));
+    }
+    if output.symlink_metadata().is_ok() && !wish.force { Err(exists(output)) } else { Ok(()) }
+}
+
+fn exists(output: &Path) -> Failure {
+    Failure::Exists(format!("{} exists already; --force overwrites it, -o names another", output.display()))
+}
+
+fn cannot_write(output: &Path, error: &io::Error) -> Failure {
+    Failure::Io(format!("{} cannot be written: {error}", output.display()))
+}
+
+fn with_cause(error: &engine::Error) -> String {
+    match &error.source {
+        Some(source) => format!("{} ({source})", error.text),
+        None => error.text.clone(),
+    }
+}
+
+fn bar(wish: &Convert, file: &Path) -> ProgressBar {
+    let target = if wish.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %  {eta} left").expect("the template is sound");
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    ProgressBar::with_draw_target(Some(1000), target).with_style(style).with_message(name)
+}
+
+fn per_mille(fraction: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction is within 0 and 1")]
+    let per_mille = (fraction.clamp(0.0, 1.0) * 1000.0) as u64;
+    per_mille
+}
+
+fn told(file: &Path, output: &Path, summary: &Summary) -> String {
+    let seconds = summary.duration().as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let duration = if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") };
+    format!("{} -> {} ({duration}, {})", file.display(), output.display(), HumanBytes(summary.bytes))
+}

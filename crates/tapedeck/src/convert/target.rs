@@ -1,0 +1,73 @@
+//! A file that has no name until it is whole: not even kill -9 leaves half an MP3 behind.
+
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, linkat, open},
+    io::Errno,
+};
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
+
+/// A file in the making.
+pub struct Target {
+    file: File,
+    /// Where the file system knows no nameless files: its name while it is made.
+    draft: Option<PathBuf>,
+}
+
+impl Target {
+    /// Begins a file in the folder of `output`.
+    pub fn beside(output: &Path) -> io::Result<Target> {
+        let folder = match output.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        match open(folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(0o666)) {
+            Ok(file) => Ok(Target { file: file.into(), draft: None }),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let draft = folder.join(draft_name());
+                Ok(Target { file: File::create_new(&draft)?, draft: Some(draft) })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The file, to be written from its beginning.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Gives it its name, whole and on the disk.
+    pub fn publish(self, output: &Path, overwrite: bool) -> io::Result<()> {
+        self.file.sync_all()?;
+        let name = |output: &Path| match &self.draft {
+            Some(draft) => fs::hard_link(draft, output),
+            None => {
+                let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                Ok(linkat(CWD, &nameless, CWD, output, AtFlags::SYMLINK_FOLLOW)?)
+            }
+        };
+        if !overwrite {
+            return name(output);
+        }
+        let draft = output.with_file_name(draft_name());
+        name(&draft)?;
+        fs::rename(&draft, output).inspect_err(|_| drop(fs::remove_file(&draft)))
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(draft) = &self.draft {
+            // It may be gone already.
+            let _ = fs::remove_file(draft);
+        }
+    }
+}
+
+fn draft_name() -> String {
+    format!(".tapedeck-{}.part", services::random_hex::<6>())
+}

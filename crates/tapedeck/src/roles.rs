@@ -1,0 +1,151 @@
+//! The roles: each one short function from ports and configuration to a running service.
+
+use crate::{cli::Role, config::Config, life::Life, ports::Ports};
+use anyhow::{Context, Result};
+use axum::Router;
+use engine::Engine;
+use services::{
+    auth::{self, LocalAuth, RemoteAuth},
+    converter::{self, Converter},
+    gateway::{self, Gateway},
+    http,
+    notification::{self, Notifier, Sender},
+    ports::Auth,
+    relay,
+    sweeper::Sweeper,
+};
+use std::{future::Future, sync::Arc, thread::available_parallelism};
+
+/// What a process is made of.
+pub struct Process<'a> {
+    /// Its configuration.
+    pub config: &'a Config,
+    /// Its ports.
+    pub ports: &'a Ports,
+    /// Its life.
+    pub life: &'a Life,
+    /// Its roles.
+    pub roles: &'a [Role],
+    /// What people type into their browser.
+    pub public_url: String,
+    /// Opens the set-up page, while there is no user.
+    pub set_up_token: Option<String>,
+}
+
+impl Process<'_> {
+    /// Has this process that role?
+    pub fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Auth in this process.
+    pub fn local_auth(&self) -> Result<Arc<LocalAuth>> {
+        let key = self.ports.token_key(self.config)?;
+        let (users, clock) = (Arc::clone(&self.ports.users), Arc::clone(&self.ports.clock));
+        let failures = self.config.auth.failures_per_minute;
+        Ok(Arc::new(LocalAuth::new(users, key, clock, failures, self.set_up_token.clone())))
+    }
+
+    /// Auth, as the gateway of this process sees it.
+    fn auth(&self) -> Result<Arc<dyn Auth>> {
+        let url = match self.config.backends.auth.as_str() {
+            "" if self.has(Role::Auth) => "local:",
+            "" => "http://127.0.0.1:5000",
+            url => url,
+        };
+        if url == "local:" {
+            return Ok(self.local_auth()?);
+        }
+        Ok(Arc::new(RemoteAuth::new(url).with_context(|| format!("backends.auth: {url} cannot be used"))?))
+    }
+
+    /// What this process answers over HTTP, and what is to be waited for when it ends.
+    pub fn router(&self) -> Result<(Router, Option<Arc<Gateway>>)> {
+        let router = http::health(self.readiness());
+        if self.has(Role::Gateway) {
+            let gateway = self.gateway()?;
+            return Ok((gateway::layered(router.merge(gateway::routes(Arc::clone(&gateway)))), Some(gateway)));
+        }
+        let router = if self.has(Role::Auth) { router.merge(auth::routes(self.local_auth()?)) } else { router };
+        Ok((gateway::layered(router), None))
+    }
+
+    fn readiness(&self) -> http::Readiness {
+        let (store, stopping) = (self.ports.store.clone(), self.life.stopping.clone());
+        Arc::new(move || {
+            let (store, stopping) = (store.clone(), stopping.clone());
+            Box::pin(async move {
+                if stopping.is_cancelled() {
+                    return Err("stopping".to_owned());
+                }
+                store.ping().await.map_err(|error| format!("the database is out of reach: {}", error.source))
+            })
+        })
+    }
+
+    fn gateway(&self) -> Result<Arc<Gateway>> {
+        let config = self.config;
+        let settings = gateway::Settings {
+            upload_limit: config.limits.upload.0,
+            active_jobs: config.limits.active_jobs,
+            upload_idle: config.limits.upload_idle.0,
+            https: self.public_url.starts_with("https://"),
+            beat: config.timing.beat.0,
+            poll: config.timing.poll.0,
+            session: config.auth.token_lifetime.0,
+            max_duration: config.limits.duration.in_words(),
+            mp3_kept: config.retention.mp3.in_words(),
+            failed_video_kept: config.retention.failed_video.in_words(),
+        };
+        let (ledger, blobs) = (self.ports.ledger.clone(), Arc::clone(&self.ports.blobs));
+        Ok(Gateway::new(ledger, blobs, self.auth()?, settings, self.life.stopping.clone()))
+    }
+
+    /// The converter.
+    pub fn converter(&self) -> Result<impl Future<Output = ()> + use<>> {
+        let config = &self.config.converter;
+        let slots = if config.slots == 0 { available_parallelism().map_or(1, usize::from) } else { config.slots };
+        let limits = engine::Limits {
+            duration: self.config.limits.duration.0,
+            output: self.config.limits.output.0,
+            memory: config.memory.0,
+            cpu: config.cpu.0,
+            stall: config.stall.0,
+        };
+        let timing = &self.config.timing;
+        let converter = Converter {
+            ledger: self.ports.ledger.clone(),
+            blobs: Arc::clone(&self.ports.blobs),
+            wake: Arc::clone(&self.ports.wake),
+            engine: Arc::new(Engine::this_program().context("this program's own path is not known")?),
+            settings: Arc::new(converter::Settings { slots, limits, beat: timing.beat.0, poll: timing.poll.0 }),
+        };
+        let stop = converter::Stop { claiming: self.life.stopping.clone(), converting: self.life.handing_back.clone() };
+        Ok(converter::run(converter, stop))
+    }
+
+    /// The notification service.
+    pub fn notification(&self) -> impl Future<Output = ()> + use<> {
+        let timing = &self.config.timing;
+        let notifier = Notifier {
+            ledger: self.ports.ledger.clone(),
+            wake: Arc::clone(&self.ports.wake),
+            mailer: Arc::clone(&self.ports.mailer),
+            sender: Sender { from: self.config.mail.from.clone(), public_url: self.public_url.clone() },
+            beat: timing.beat.0,
+            poll: timing.poll.0,
+        };
+        notification::run(notifier, self.life.stopping.clone())
+    }
+
+    /// The relay and the sweeper, which every process has.
+    pub fn upkeep(&self) -> impl Future<Output = ()> + use<> {
+        let timing = &self.config.timing;
+        let (ledger, poll, done) = (self.ports.ledger.clone(), timing.poll.0, self.life.done.clone());
+        let sweeper = Sweeper::new(ledger.clone(), Arc::clone(&self.ports.blobs), timing.patience.0).run(poll, done.clone());
+        let relay = relay::run(ledger, Arc::clone(&self.ports.wake), poll, done);
+        async move {
+            tokio::join!(sweeper, relay);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `tapedeck user`: accounts, by whoever may write to the data folder.
+
+use crate::{
+    cli::{Place, UserCommand},
+    config,
+    ports::Ports,
+};
+use anyhow::{Context, Result, bail};
+use services::{
+    auth::{check_email, check_password, hash_password},
+    ports::{Role, Swap, User},
+    sweeper,
+};
+use std::io::{IsTerminal, stdin};
+
+/// Runs a user command.
+pub fn run(place: &Place, command: UserCommand) -> Result<()> {
+    let config = config::load(place)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            // What is wrong with the words is said before a password is asked for.
+            UserCommand::Add { email, admin, password_stdin } => {
+                let email = check_email(&email)?;
+                let ports = Ports::open(place, &config).await?;
+                if ports.users.find(&email).await?.is_some() {
+                    bail!("{email} has an account already; `tapedeck user passwd {email}` sets a new password");
+                }
+                let role = if admin { Role::Admin } else { Role::User };
+                add(&ports, email, role, &password(password_stdin)?).await
+            }
+            UserCommand::List => list(&Ports::open(place, &config).await?).await,
+            UserCommand::Passwd { email, password_stdin } => {
+                let ports = Ports::open(place, &config).await?;
+                let user = known(&ports, &email).await?;
+                set_password(&ports, &user, &password(password_stdin)?).await
+            }
+            UserCommand::Remove { email } => remove(&Ports::open(place, &config).await?, &email).await,
+        }
+    })
+}
+
+/// A password from standard input, or typed twice without an echo.
+fn password(from_stdin: bool) -> Result<String> {
+    if from_stdin {
+        let mut line = String::new();
+        stdin().read_line(&mut line).context("no password could be read from standard input")?;
+        return Ok(check_password(line.trim_end_matches(['\n', '\r']))?.to_owned());
+    }
+    if !stdin().is_terminal() {
+        bail!("there is no terminal to ask for a password; give it on standard input with --password-stdin");
+    }
+    let first = rpassword::prompt_password("Password (at least 8 characters): ").context("no password could be read")?;
+    check_password(&first)?;
+    if rpassword::prompt_password("The same again: ").context("no password could be read")? != first {
+        bail!("the two passwords differ; nothing was changed");
+    }
+    Ok(first)
+}
+
+async fn known(ports: &Ports, email: &str) -> Result<User> {
+    let user = ports.users.find(email).await?;
+    user.with_context(|| format!("{email:?} has no account; `tapedeck user list` shows who has"))
+}
+
+async fn add(ports: &Ports, email: String, role: Role, password: &str) -> Result<()> {
+    let password = hash_password(password.to_owned()).await?;
+    match ports.users.add(&User { email: email.clone(), password, role }).await? {
+        Swap::Won => println!("{email} can sign in now ({role})."),
+        Swap::Lost => bail!("{email} has an account already; `tapedeck user passwd {email}` sets a new password"),
+    }
+    Ok(())
+}
+
+async fn list(ports: &Ports) -> Result<()> {
+    let users = ports.users.list().await?;
+    if users.is_empty() {
+        eprintln!("There is no account yet; `tapedeck user add you@example.com --admin` makes the first.");
+    }
+    for user in users {
+        println!("{}\t{}", user.email, user.role);
+    }
+    Ok(())
+}
+
+async fn set_password(ports: &Ports, user: &User, password: &str) -> Result<()> {
+    let hash = hash_password(password.to_owned()).await?;
+    match ports.users.set_password(&user.email, &hash).await? {
+        Swap::Won => println!("{} has a new password.", user.email),
+        Swap::Lost => bail!("{} was removed meanwhile", user.email),
+    }
+    Ok(())
+}
+
+async fn remove(ports: &Ports, email: &str) -> Result<()> {
+    let user = known(ports, email).await?;
+    // The account first: from now on nobody uploads for it.
+    ports.users.remove(&user.email).await?;
+    let deleted = sweeper::delete_owner(&ports.ledger, &*ports.blobs, &user.email).await;
+    let deleted = deleted.context("the account is removed, but not all of its jobs are; run the command again")?;
+    println!("{} is removed, with {deleted} job{} and all their files.", user.email, if deleted == 1 { "" } else { "s" });
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! `tapedeck convert`: exit codes for scripts, no overwriting, no half file.
+
+use crate::deck::{media, tapedeck, tool};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// A folder with copies of these files.
+fn folder(files: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for file in files {
+        fs::copy(media(file), dir.path().join(file)).unwrap();
+    }
+    dir
+}
+
+fn convert(dir: &Path, arguments: &[&str]) -> (i32, String) {
+    let Output { status, stdout, stderr } = tapedeck(dir, &[&["convert"], arguments].concat()).current_dir(dir).output().unwrap();
+    (status.code().unwrap(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn files_become_mp3s_beside_them_or_where_it_is_said() {
+    let dir = folder(&["mp4__sample.mp4", "wav__sample.wav"]);
+    let (code, said) = convert(dir.path(), &["mp4__sample.mp4", "wav__sample.wav"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("mp4__sample.mp4 -> mp4__sample.mp3"), "{said}");
+    assert_eq!(names(dir.path()), ["mp4__sample.mp3", "mp4__sample.mp4", "wav__sample.mp3", "wav__sample.wav"]);
+    assert_eq!(convert(dir.path(), &["mp4__sample.mp4", "-o", "talk.mp3", "--quiet"]), (0, String::new()));
+    fs::create_dir(dir.path().join("out")).unwrap();
+    assert_eq!(convert(dir.path(), &["mp4__sample.mp4", "wav__sample.wav", "-o", "out"]).0, 0);
+    assert_eq!(names(&dir.path().join("out")), ["mp4__sample.mp3", "wav__sample.mp3"]);
+    for mp3 in ["talk.mp3", "out/wav__sample.mp3"] {
+        engine::mp3::check(fs::File::open(dir.path().join(mp3)).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn what_exists_is_not_overwritten_unless_it_is_said() {
+    let dir = folder(&["mp4__sample.mp4"]);
+    fs::write(dir.path().join("mp4__sample.mp3"), "mine").unwrap();
+    let (code, said) = convert(dir.path(), &["mp4__sample.mp4"]);
+    assert!(code == 3 && said.contains("--force"), "{code}: {said}");
+    assert_eq!(fs::read(dir.path().join("mp4__sample.mp3")).unwrap(), b"mine");
+    assert_eq!(convert(dir.path(), &["mp4__sample.mp4", "--force"]).0, 0);
+    engine::mp3::check(fs::File::open(dir.path().join("mp4__sample.mp3")).unwrap()).unwrap();
+    let mp3 = folder(&["mp3__bear-id3.mp3"]);
+    let (code, said) = convert(mp3.path(), &["mp3__bear-id3.mp3", "--force"]);
+    assert!(code == 2 && said.contains("own source"), "{code}: {said}");
+}
+
+#[test]
+fn exit_codes_tell_scripts_what_happened_and_nothing_is_left() {
+    let dir = folder(&["vp9__bear-vp9.webm", "mp4__sample.mp4"]);
+    fs::write(dir.path().join("empty.mp4"), "").unwrap();
+    fs::write(dir.path().join("text.mp4"), "Dear diary,\n".repeat(100)).unwrap();
+    for (arguments, code, word) in [
+        (&["vp9__bear-vp9.webm"][..], 1, "no-audio"),
+        (&["empty.mp4"], 1, "empty-file"),
+        (&["text.mp4"], 1, "not-media"),
+        (&["missing.mp4"], 4, "missing.mp4"),
+        (&["."], 4, "folder"),
+        (&["mp4__sample.mp4", "-o", "nowhere/talk.mp3"], 4, "nowhere"),
+        (&["mp4__sample.mp4", "text.mp4", "-o", "one.mp3"], 2, "folder"),
+        (&["mp4__sample.mp4", "mp4__sample.mp4"], 2, "both"),
+        (&["--nonsense"], 2, "nonsense"),
+        (&[], 2, "Usage"),
+    ] {
+        let (ended, said) = convert(dir.path(), arguments);
+        assert!(ended == code && said.contains(word), "{arguments:?} ended with {ended}: {said}");
+    }
+    assert_eq!(names(dir.path()), ["empty.mp4", "mp4__sample.mp4", "text.mp4", "vp9__bear-vp9.webm"]);
+    let (code, said) = convert(dir.path(), &["text.mp4", "mp4__sample.mp4"]);
+    assert_eq!(code, 1, "the first failure's code: {said}");
+    assert!(dir.path().join("mp4__sample.mp3").exists(), "the others are converted all the same");
+}
+
+/// Twenty minutes of noise: long enough to be interrupted.
+fn long_video(dir: &Path) -> PathBuf {
+    let path = dir.join("long.wav");
+    let made = Command::new(tool("FFMPEG", "ffmpeg"))
+        .args(["-v", "error", "-f", "lavfi", "-i", "anoisesrc=r=44100:a=0.2:d=1200", "-ac", "2"])
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    path
+}
+
+#[test]
+fn interrupted_or_killed_it_leaves_no_half_file_and_no_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let video = long_video(dir.path());
+    for (signal, code) in [(libc::SIGINT, Some(130)), (libc::SIGTERM, Some(130)), (libc::SIGKILL, None)] {
+        let mut child = tapedeck(dir.path(), &["convert"]).arg(&video).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(700));
+        let engines = children_of(child.id());
+        assert_eq!(engines.len(), 1, "one engine process is at work");
+        let asked = Instant::now();
+        // SAFETY: kill has no memory effects; the child is not reaped yet.
+        unsafe { libc::kill(i32::try_from(child.id()).unwrap(), signal) };
+        assert_eq!(child.wait().unwrap().code(), code);
+        assert!(asked.elapsed() < Duration::from_secs(2));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!Path::new(&format!("/proc/{}/fd/0", engines[0])).exists(), "the engine process is gone");
+        assert_eq!(names(dir.path()), ["long.wav"]);
+    }
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+#[test]
+fn a_terminal_shows_a_progress_bar_that_ends_with_the_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let video = long_video(dir.path());
+    // `script` gives the program a terminal of its own.
+    let command = format!("{} convert {} -o {}", crate::deck::TAPEDECK, video.display(), dir.path().join("out.mp3").display());
+    let output = Command::new("script").args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains(" % ") && said.contains("left"), "{said}");
+    assert!(said.trim_end().ends_with(')') && said.contains("long.wav ->") && said.contains("20:00"), "{said}");
+}

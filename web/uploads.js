@@ -1,0 +1,224 @@
+// Sends files to the server: two at a time, the rest wait in line. Knows nothing of the document.
+
+import { problemOf } from './api.js';
+
+/** @typedef {import('./api.js').Job} Job */
+/** @typedef {'waiting' | 'sending' | 'failed' | 'cancelled' | 'refused' | 'done'} UploadState */
+
+const AT_ONCE = 2;
+/** Speed is the mean of this many milliseconds; it is told after WARM_UP, when it means something. */
+const WINDOW = 5000;
+const WARM_UP = 1500;
+/** Text that changes more often than this cannot be read. */
+const TELL_EVERY = 400;
+
+const EMPTY = 'the file is empty.';
+const UNREADABLE = 'the file cannot be read. If it is a folder, add the videos inside it instead.';
+
+let made = 0;
+
+/** One file on its way. */
+export class Upload {
+  /** @param {File} file */
+  constructor(file) {
+    made += 1;
+    this.key = `upload-${made}`;
+    this.file = file;
+    /** @type {UploadState} */
+    this.state = 'waiting';
+    /** Why it failed or was refused. */
+    this.sentence = '';
+    /** The id of the job that the server shows as `receiving` for it, as far as one can tell. @type {string | null} */
+    this.claimed = null;
+    /** @type {XMLHttpRequest | null} */
+    this.request = null;
+    /** How much of it is sent, 0 to 1. */
+    this.fraction = 0;
+    this.allSent = false;
+    /** Bytes per second; 0 while unknown. */
+    this.pace = 0;
+    /** @type {{ at: number, bytes: number }[]} */
+    this.samples = [];
+    this.began = 0;
+    this.told = 0;
+  }
+
+  /** Back to the first byte. */
+  rewind() {
+    this.fraction = 0;
+    this.allSent = false;
+    this.pace = 0;
+    this.samples = [];
+    this.told = 0;
+  }
+
+  get isActive() {
+    return this.state === 'waiting' || this.state === 'sending';
+  }
+}
+
+/**
+ * @typedef {object} Limits
+ * @property {number} bytes The largest file.
+ * @property {string} words The same in words.
+ */
+
+/** All uploads of this page. */
+export class Uploads {
+  /**
+   * @param {Limits} limits
+   * @param {(upload: Upload, job: Job | null) => void} changed Told of every change; the job comes with the answer.
+   */
+  constructor(limits, changed) {
+    this.limits = limits;
+    this.changed = changed;
+    /** @type {Upload[]} */
+    this.line = [];
+  }
+
+  get active() {
+    return this.line.filter((upload) => upload.isActive).length;
+  }
+
+  /** Would leaving the page lose a file that is to be sent, now or at another try? */
+  get holdsFiles() {
+    return this.line.some((upload) => upload.isActive || upload.state === 'failed');
+  }
+
+  /** @param {File} file @returns {Upload} */
+  add(file) {
+    const upload = new Upload(file);
+    this.line.push(upload);
+    this.#enqueue(upload);
+    return upload;
+  }
+
+  /** Once more, from the first byte. @param {Upload} upload */
+  retry(upload) {
+    if (upload.isActive) return;
+    upload.rewind();
+    this.line = this.line.filter((other) => other !== upload).concat(upload);
+    this.#enqueue(upload);
+  }
+
+  /** @param {Upload} upload */
+  cancel(upload) {
+    if (!upload.isActive) return;
+    const { request } = upload;
+    this.#end(upload, 'cancelled');
+    request?.abort();
+  }
+
+  /** @param {Upload} upload */
+  forget(upload) {
+    this.line = this.line.filter((other) => other !== upload);
+  }
+
+  /** @param {Upload} upload */
+  #enqueue(upload) {
+    const reason = this.#refusal(upload.file);
+    if (reason) {
+      this.#end(upload, 'refused', reason);
+      return;
+    }
+    upload.state = 'waiting';
+    this.changed(upload, null);
+    this.#next();
+  }
+
+  /** @param {File} file */
+  #refusal(file) {
+    if (file.size === 0) return EMPTY;
+    if (file.size > this.limits.bytes) return `the file is larger than ${this.limits.words}, which is the most that can be uploaded.`;
+    return '';
+  }
+
+  #next() {
+    const sending = this.line.filter((upload) => upload.state === 'sending').length;
+    const next = this.line.find((upload) => upload.state === 'waiting');
+    if (!next || sending >= AT_ONCE) return;
+    this.#send(next);
+    this.#next();
+  }
+
+  /** @param {Upload} upload */
+  async #send(upload) {
+    const request = new XMLHttpRequest();
+    upload.state = 'sending';
+    upload.began = performance.now();
+    upload.request = request;
+    this.changed(upload, null);
+    // A folder, or a file that has gone since it was chosen, would only fail later and without a reason.
+    const readable = await upload.file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+    if (upload.request !== request) return;
+    if (!readable) {
+      this.#end(upload, 'refused', UNREADABLE);
+      return;
+    }
+    request.upload.onprogress = (event) => this.#progressed(upload, request, event);
+    request.onloadend = () => this.#answered(upload, request);
+    request.open('POST', '/upload');
+    request.setRequestHeader('Accept', 'application/json');
+    const form = new FormData();
+    form.append('file', upload.file);
+    request.send(form);
+  }
+
+  /**
+   * @param {Upload} upload
+   * @param {XMLHttpRequest} request
+   * @param {ProgressEvent} event
+   */
+  #progressed(upload, request, { loaded, total }) {
+    if (upload.request !== request || !total) return;
+    const now = performance.now();
+    upload.fraction = Math.max(upload.fraction, loaded / total);
+    upload.allSent = loaded >= total;
+    upload.samples.push({ at: now, bytes: loaded });
+    while (now - upload.samples[0].at > WINDOW) upload.samples.shift();
+    if (now - upload.told < TELL_EVERY && !upload.allSent) return;
+    const [first] = upload.samples;
+    if (now - upload.began > WARM_UP && now > first.at) upload.pace = (loaded - first.bytes) / ((now - first.at) / 1000);
+    upload.told = now;
+    this.changed(upload, null);
+  }
+
+  /**
+   * @param {Upload} upload
+   * @param {XMLHttpRequest} request
+   */
+  #answered(upload, request) {
+    if (upload.request !== request) return;
+    const job = request.status === 200 ? jobIn(request.responseText) : null;
+    if (job) {
+      this.#end(upload, 'done', '', job);
+      return;
+    }
+    this.#end(upload, 'failed', problemOf(request.status, request.responseText).message);
+  }
+
+  /**
+   * @param {Upload} upload
+   * @param {UploadState} state
+   * @param {string} [sentence]
+   * @param {Job | null} [job]
+   */
+  #end(upload, state, sentence = '', job = null) {
+    upload.request = null;
+    upload.state = state;
+    upload.sentence = sentence;
+    if (state === 'done') this.forget(upload);
+    this.changed(upload, job);
+    this.#next();
+  }
+}
+
+/** @param {string} body @returns {Job | null} */
+function jobIn(body) {
+  try {
+    const job = JSON.parse(body);
+    return typeof job?.id === 'string' ? job : null;
+  } catch {
+    return null;
+  }
+}
