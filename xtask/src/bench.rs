@@ -109,7 +109,7 @@ fn ours(path: &Path, video: &Path, folder: &Path) -> Program {
     Program {
         name: "tapedeck",
         path: path.into(),
-        arguments: vec!["convert".into(), video.into(), mp3.clone().into()],
+        arguments: vec!["convert".into(), "--force".into(), video.into(), "-o".into(), mp3.clone().into()],
         mp3,
     }
 }

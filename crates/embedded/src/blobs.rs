@@ -66,7 +66,13 @@ impl Blobs for FileBlobs {
         let path = self.path(blob);
         let draft = part(&path);
         let file = blocking("begin a file", move || File::create(draft)).await?;
-        Ok(Box::new(FileWriter { blob, path, file: Arc::new(file), written: 0, buffer: Vec::with_capacity(PIECE) }))
+        Ok(Box::new(FileWriter {
+            blob,
+            path,
+            file: Arc::new(file),
+            written: 0,
+            buffer: Vec::with_capacity(PIECE),
+        }))
     }
 
     async fn size(&self, blob: Blob) -> PortResult<Option<u64>> {
@@ -83,7 +89,10 @@ impl Blobs for FileBlobs {
                 if rest.is_empty() {
                     return Ok(None);
                 }
-                let bytes = blocking("read a file", move || read_piece(&file, rest.clone()).map(|bytes| (bytes, rest))).await;
+                let bytes = blocking("read a file", move || {
+                    read_piece(&file, rest.clone()).map(|bytes| (bytes, rest))
+                })
+                .await;
                 bytes.map(|(bytes, rest)| Some((bytes.clone(), rest.start + bytes.len() as u64..rest.end)))
             }
         });
@@ -142,7 +151,8 @@ impl FileWriter {
         let (file, offset) = (Arc::clone(&self.file), self.written);
         let buffer = std::mem::take(&mut self.buffer);
         self.written += buffer.len() as u64;
-        self.buffer = blocking("write a file", move || file.write_all_at(&buffer, offset).map(|()| buffer)).await?;
+        self.buffer =
+            blocking("write a file", move || file.write_all_at(&buffer, offset).map(|()| buffer)).await?;
         self.buffer.clear();
         Ok(())
     }

@@ -25,7 +25,9 @@ impl DataFolder {
     /// Opens the folder; makes it and what belongs in it, readable by its owner alone.
     pub fn open(path: &Path) -> io::Result<DataFolder> {
         let folder = DataFolder { path: path.to_owned() };
-        for part in [path.to_owned(), folder.bucket(Bucket::Videos), folder.bucket(Bucket::Mp3s), folder.outbox()] {
+        for part in
+            [path.to_owned(), folder.bucket(Bucket::Videos), folder.bucket(Bucket::Mp3s), folder.outbox()]
+        {
             DirBuilder::new().recursive(true).mode(0o700).create(&part).map_err(|error| {
                 io::Error::new(error.kind(), format!("the folder {} cannot be made: {error}", part.display()))
             })?;
@@ -59,7 +61,11 @@ impl DataFolder {
     /// Moves in: alone with all roles (`alone`), or beside other processes with some roles each. `None` where others forbid it.
     pub fn move_in(&self, alone: bool) -> io::Result<Option<Tenancy>> {
         let lock = private_file().create(true).truncate(false).open(self.path.join("lock"))?;
-        let how = if alone { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
+        let how = if alone {
+            FlockOperation::NonBlockingLockExclusive
+        } else {
+            FlockOperation::NonBlockingLockShared
+        };
         match flock(&lock, how) {
             Ok(()) => Ok(Some(Tenancy { _lock: lock })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -123,6 +129,12 @@ mod tests {
         assert!(secrets.iter().all(|secret| *secret == secrets[0] && secret.len() == 64));
         let mode = fs::metadata(dir.path().join("jwt-secret")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("jwt-secret.")).count(), 0);
+        assert_eq!(
+            fs::read_dir(dir.path())
+                .unwrap()
+                .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("jwt-secret."))
+                .count(),
+            0
+        );
     }
 }

@@ -30,18 +30,24 @@ impl SqliteJobs {
 
 fn parse(row: &SqliteRow) -> PortResult<Job> {
     let record: String = row.try_get(0).map_err(|error| failed("read a job record", error))?;
-    serde_json::from_str(&record).map_err(|error| PortError::new(PortErrorKind::Refused, "understand a job record", error))
+    serde_json::from_str(&record)
+        .map_err(|error| PortError::new(PortErrorKind::Refused, "understand a job record", error))
 }
 
 /// Binds a record's columns in the order: owner, listed, active, mp3_fid, the four times, record.
-fn bind<'q>(query: Query<'q, Sqlite, SqliteArguments>, job: &Job) -> PortResult<Query<'q, Sqlite, SqliteArguments>> {
-    let record = serde_json::to_string(job).map_err(|error| PortError::new(PortErrorKind::Refused, "write a job record", error))?;
+fn bind<'q>(
+    query: Query<'q, Sqlite, SqliteArguments>,
+    job: &Job,
+) -> PortResult<Query<'q, Sqlite, SqliteArguments>> {
+    let record = serde_json::to_string(job)
+        .map_err(|error| PortError::new(PortErrorKind::Refused, "write a job record", error))?;
     let query = query
         .bind(job.owner.clone())
         .bind(!job.deleted)
         .bind(!job.state.is_ended())
         .bind(job.mp3_fid.map(|id| id.to_string()));
-    let query = Task::ALL.iter().fold(query, |query, task| query.bind(job.due(*task).map(Timestamp::as_millisecond)));
+    let query =
+        Task::ALL.iter().fold(query, |query, task| query.bind(job.due(*task).map(Timestamp::as_millisecond)));
     Ok(query.bind(record))
 }
 
@@ -61,7 +67,8 @@ impl Jobs for SqliteJobs {
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         );
         let insert = bind(insert.bind(job.id.to_string()).bind(version(job.version)), job)?;
-        let done = insert.execute(&self.store.writer).await.map_err(|error| failed("add a job record", error))?;
+        let done =
+            insert.execute(&self.store.writer).await.map_err(|error| failed("add a job record", error))?;
         Ok(swap(done.rows_affected()))
     }
 
@@ -82,13 +89,16 @@ impl Jobs for SqliteJobs {
         );
         let update = bind(update.bind(version(job.version)), job)?;
         let update = update.bind(job.id.to_string()).bind(version(job.version) - 1);
-        let done = update.execute(&self.store.writer).await.map_err(|error| failed("change a job record", error))?;
+        let done =
+            update.execute(&self.store.writer).await.map_err(|error| failed("change a job record", error))?;
         Ok(swap(done.rows_affected()))
     }
 
     async fn remove(&self, id: Id, at: u64) -> PortResult<Swap> {
         let wrong = |error| failed("remove a job record", error);
-        let delete = sqlx::query("DELETE FROM job WHERE id = ? AND version = ?").bind(id.to_string()).bind(version(at));
+        let delete = sqlx::query("DELETE FROM job WHERE id = ? AND version = ?")
+            .bind(id.to_string())
+            .bind(version(at));
         let done = delete.execute(&self.store.writer).await.map_err(wrong)?;
         if done.rows_affected() > 0 {
             return Ok(Swap::Won);
@@ -99,10 +109,12 @@ impl Jobs for SqliteJobs {
     async fn by_owner(&self, owner: &str, before: Option<Id>, limit: usize) -> PortResult<Vec<Job>> {
         // Ids grow with time; `g` is beyond every hex digit.
         let before = before.map_or("g".to_owned(), |id| id.to_string());
-        let query = sqlx::query("SELECT record FROM job WHERE listed = 1 AND owner = ? AND id < ? ORDER BY id DESC LIMIT ?")
-            .bind(owner.to_owned())
-            .bind(before)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let query = sqlx::query(
+            "SELECT record FROM job WHERE listed = 1 AND owner = ? AND id < ? ORDER BY id DESC LIMIT ?",
+        )
+        .bind(owner.to_owned())
+        .bind(before)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX));
         self.rows("list an owner's jobs", query).await
     }
 
@@ -122,7 +134,8 @@ impl Jobs for SqliteJobs {
             Task::Mail => "SELECT record FROM job WHERE mail_at <= ? ORDER BY mail_at LIMIT ?",
             Task::Sweep => "SELECT record FROM job WHERE sweep_at <= ? ORDER BY sweep_at LIMIT ?",
         };
-        let query = sqlx::query(text).bind(now.as_millisecond()).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let query =
+            sqlx::query(text).bind(now.as_millisecond()).bind(i64::try_from(limit).unwrap_or(i64::MAX));
         self.rows("look for work", query).await
     }
 }

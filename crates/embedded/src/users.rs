@@ -18,7 +18,10 @@ impl SqliteUsers {
     }
 
     async fn add_by(&self, statement: &'static str, user: &User) -> PortResult<Swap> {
-        let insert = sqlx::query(statement).bind(user.email.clone()).bind(user.password.clone()).bind(user.role.to_string());
+        let insert = sqlx::query(statement)
+            .bind(user.email.clone())
+            .bind(user.password.clone())
+            .bind(user.role.to_string());
         let done = insert.execute(&self.store.writer).await.map_err(|error| failed("add a user", error))?;
         Ok(if done.rows_affected() == 0 { Swap::Lost } else { Swap::Won })
     }
@@ -36,29 +39,40 @@ fn parse(row: &SqliteRow) -> PortResult<User> {
 #[async_trait]
 impl Users for SqliteUsers {
     async fn find(&self, email: &str) -> PortResult<Option<User>> {
-        let query = sqlx::query("SELECT email, password, role FROM user WHERE email = ?").bind(email.to_owned());
-        let row = query.fetch_optional(&self.store.readers).await.map_err(|error| failed("find a user", error))?;
+        let query =
+            sqlx::query("SELECT email, password, role FROM user WHERE email = ?").bind(email.to_owned());
+        let row =
+            query.fetch_optional(&self.store.readers).await.map_err(|error| failed("find a user", error))?;
         row.as_ref().map(parse).transpose()
     }
 
     async fn add(&self, user: &User) -> PortResult<Swap> {
-        self.add_by("INSERT INTO user (email, password, role) VALUES (?, ?, ?) ON CONFLICT (email) DO NOTHING", user).await
+        self.add_by(
+            "INSERT INTO user (email, password, role) VALUES (?, ?, ?) ON CONFLICT (email) DO NOTHING",
+            user,
+        )
+        .await
     }
 
     async fn add_first(&self, user: &User) -> PortResult<Swap> {
-        let statement = "INSERT INTO user (email, password, role) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM user)";
+        let statement =
+            "INSERT INTO user (email, password, role) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM user)";
         self.add_by(statement, user).await
     }
 
     async fn set_password(&self, email: &str, hash: &str) -> PortResult<Swap> {
-        let update = sqlx::query("UPDATE user SET password = ? WHERE email = ?").bind(hash.to_owned()).bind(email.to_owned());
-        let done = update.execute(&self.store.writer).await.map_err(|error| failed("set a password", error))?;
+        let update = sqlx::query("UPDATE user SET password = ? WHERE email = ?")
+            .bind(hash.to_owned())
+            .bind(email.to_owned());
+        let done =
+            update.execute(&self.store.writer).await.map_err(|error| failed("set a password", error))?;
         Ok(if done.rows_affected() == 0 { Swap::Lost } else { Swap::Won })
     }
 
     async fn list(&self) -> PortResult<Vec<User>> {
         let query = sqlx::query("SELECT email, password, role FROM user ORDER BY email");
-        let rows = query.fetch_all(&self.store.readers).await.map_err(|error| failed("list the users", error))?;
+        let rows =
+            query.fetch_all(&self.store.readers).await.map_err(|error| failed("list the users", error))?;
         rows.iter().map(parse).collect()
     }
 

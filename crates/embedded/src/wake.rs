@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, mpsc};
 const DEPTH: usize = 64;
 
 /// Two short in-process queues.
+#[derive(Default)]
 pub struct LocalWake {
     video: Line,
     mp3: Line,
@@ -25,12 +26,6 @@ impl Default for Line {
     fn default() -> Line {
         let (sender, receiver) = mpsc::channel(DEPTH);
         Line { sender, receiver: Mutex::new(receiver) }
-    }
-}
-
-impl Default for LocalWake {
-    fn default() -> LocalWake {
-        LocalWake { video: Line::default(), mp3: Line::default() }
     }
 }
 

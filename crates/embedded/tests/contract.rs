@@ -1,5 +1,7 @@
 //! The embedded adapters pass the ports' contract suites.
 
+#![expect(clippy::unwrap_used, reason = "all of this is tests")]
+
 use embedded::{DataFolder, FileBlobs, LocalWake, Outbox, SqliteJobs, SqliteUsers, Store};
 use services::{
     auth::{LocalAuth, RemoteAuth, TokenKey},
@@ -51,8 +53,10 @@ async fn mails_in_the_outbox() {
     let (_dir, folder) = folder();
     let outbox = folder.outbox();
     let inbox = move |to: String| {
-        let files = std::fs::read_dir(&outbox).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
-        let mails = files.filter(|mail| String::from_utf8_lossy(mail).contains(&format!("To: {to}"))).collect();
+        let files =
+            std::fs::read_dir(&outbox).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+        let mails =
+            files.filter(|mail| String::from_utf8_lossy(mail).contains(&format!("To: {to}"))).collect();
         std::future::ready(mails)
     };
     contract::mailer(Arc::new(Outbox::new(&folder)), inbox).await;

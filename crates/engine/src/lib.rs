@@ -1,7 +1,7 @@
 //! The engine: video bytes in, MP3 bytes out.
 //!
 //! libav reads the container and decodes the sound, LAME encodes it, and each conversion runs in a process of its own.
-//! [`convert`] does the work in the calling process; [`Engine::convert`] does the same work in a child that sees its
+//! [`convert()`] does the work in the calling process; [`Engine::convert`] does the same work in a child that sees its
 //! input, its output and a control socket, and nothing else; the child runs [`engine_main`].
 //!
 //! There is no network in here, no async runtime, no database and no path: what is read and written arrives as

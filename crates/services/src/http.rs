@@ -31,7 +31,10 @@ pub async fn with_request_id(request: Request, next: Next) -> Response {
         .headers()
         .get(REQUEST_ID)
         .and_then(|id| id.to_str().ok())
-        .filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)))
+        .filter(|id| {
+            (1..=64).contains(&id.len())
+                && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        })
         .map_or_else(crate::random_hex::<8>, str::to_owned);
     let span = tracing::info_span!("request", request_id = %id, method = %request.method(), path = request.uri().path());
     let quiet = matches!(request.uri().path(), "/livez" | "/readyz");
@@ -74,7 +77,10 @@ impl Problem {
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Problem {
         tracing::error!(error = cause, "a request failed");
         let detail = "Tapedeck could not do this just now. Try again; if it happens again, tell the operator the request id.";
-        Problem { retry_after: Some(5), ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
+        Problem {
+            retry_after: Some(5),
+            ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+        }
     }
 
     /// The same as plain text, for the compatibility routes.

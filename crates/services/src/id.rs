@@ -123,7 +123,14 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_refused() {
-        for text in ["", "abc", "65f0c2a91b7e4d0012ab34c", "65f0c2a91b7e4d0012ab34cg", "65f0c2a91b7e4d0012ab34cdd", "../../../../etc/passwd.."] {
+        for text in [
+            "",
+            "abc",
+            "65f0c2a91b7e4d0012ab34c",
+            "65f0c2a91b7e4d0012ab34cg",
+            "65f0c2a91b7e4d0012ab34cdd",
+            "../../../../etc/passwd..",
+        ] {
             assert_eq!(text.parse::<Id>(), Err(NotAnId), "{text}");
         }
         assert_eq!("é5f0c2a91b7e4d0012ab34c".parse::<Id>(), Err(NotAnId));

@@ -4,9 +4,9 @@
 //! [`Job::garbage`], [`Job::pending`]) is computed from the record alone, so that a process that dies between two
 //! steps leaves nothing that the next one cannot see.
 
-mod transitions;
 #[cfg(test)]
 mod proofs;
+mod transitions;
 
 pub use transitions::{Event, Refused, Verdict};
 
@@ -273,7 +273,14 @@ pub enum Action {
 
 impl Job {
     /// A new record, made before the first byte of the video is written. The receiver holds fence 1.
-    pub fn receiving(id: Id, owner: String, file_name: String, worker: String, request_id: String, now: Timestamp) -> Job {
+    pub fn receiving(
+        id: Id,
+        owner: String,
+        file_name: String,
+        worker: String,
+        request_id: String,
+        now: Timestamp,
+    ) -> Job {
         Job {
             id,
             owner,
@@ -367,7 +374,9 @@ impl Job {
             },
             Task::Publish if self.pending.is_empty() => None,
             Task::Publish => NOW,
-            Task::Mail if self.mail.state == MailState::Pending => self.mail.not_before.or(Some(self.since())),
+            Task::Mail if self.mail.state == MailState::Pending => {
+                self.mail.not_before.or(Some(self.since()))
+            }
             Task::Mail => None,
             Task::Sweep => {
                 let watched = self.lease.is_some() || self.mail.lease.is_some();

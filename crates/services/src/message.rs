@@ -94,7 +94,11 @@ impl Formatter for JsonDumps {
         writer.write_all(b": ")
     }
 
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         for c in fragment.chars() {
             if c.is_ascii() {
                 writer.write_all(&[c as u8])?;
@@ -113,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_body_is_spelled_as_the_originals_spell_it() {
-        let golden = br#"{"video_fid": "65f0c2a91b7e4d0012ab34cd", "mp3_fid": null, "username": "georgio@email.com"}"#;
+        let golden =
+            br#"{"video_fid": "65f0c2a91b7e4d0012ab34cd", "mp3_fid": null, "username": "georgio@email.com"}"#;
         let message = Message::parse(golden).unwrap();
         assert_eq!(message.username, "georgio@email.com");
         assert_eq!(message.body(), golden);

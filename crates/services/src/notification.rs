@@ -119,7 +119,9 @@ impl Notifier {
         failpoints::reach("mail.delivered");
         match sent {
             Ok(Ok(())) => Event::MailSent { attempt },
-            Ok(Err(error)) => failed(format!("{error}: {}", error.source), error.kind == PortErrorKind::Refused),
+            Ok(Err(error)) => {
+                failed(format!("{error}: {}", error.source), error.kind == PortErrorKind::Refused)
+            }
             Err(_) => failed(format!("the mail server took longer than {} seconds", SEND.as_secs()), false),
         }
     }

@@ -43,7 +43,10 @@ pub enum PortErrorKind {
 
 impl PortError {
     /// A failure that may pass.
-    pub fn unavailable(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn unavailable(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         PortError { kind: PortErrorKind::Unavailable, what: what.into(), source: source.into() }
     }
 
@@ -185,7 +188,7 @@ pub struct Delivery {
 pub enum Role {
     /// Uploads, listens.
     User,
-    /// Manages users, too.
+    /// An administrator; page and API make no difference yet.
     Admin,
 }
 

@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 pub async fn run(ledger: Ledger, wake: Arc<dyn Wake>, poll: Duration, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         if let Err(error) = publish_pending(&ledger, &*wake).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "wake-ups could not be published; trying again");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "wake-ups could not be published; trying again"
+            );
         }
         tokio::select! {
             () = ledger.to_publish.notified() => {}

@@ -90,7 +90,9 @@ impl Sweeper {
             self.ledger.apply(job.id, event).await?;
         }
         self.delete_garbage(&job).await?;
-        if job.is_discarded() || (job.state.is_ended() && job.expires.is_some_and(|at| at <= self.ledger.clock.now())) {
+        if job.is_discarded()
+            || (job.state.is_ended() && job.expires.is_some_and(|at| at <= self.ledger.clock.now()))
+        {
             self.end(&job).await?;
         }
         Ok(())
@@ -98,7 +100,8 @@ impl Sweeper {
 
     /// Has this lease shown no sign of life for longer than the patience?
     fn is_lost(&mut self, key: (Id, Role), fence: u64, lease: &Lease, round: Instant) -> bool {
-        let sighting = self.seen.entry(key).or_insert(Sighting { fence, beat: lease.beat, since: round, round });
+        let sighting =
+            self.seen.entry(key).or_insert(Sighting { fence, beat: lease.beat, since: round, round });
         sighting.round = round;
         if (sighting.fence, sighting.beat) != (fence, lease.beat) {
             *sighting = Sighting { fence, beat: lease.beat, since: round, round };

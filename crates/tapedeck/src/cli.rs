@@ -5,8 +5,16 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 /// Turns videos into MP3s, and tells their owners when they are ready.
 #[derive(Debug, Parser)]
-#[command(version, about, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "First steps:\n  tapedeck convert talk.mp4          one file, here and now, without any server\n  tapedeck serve                     the page at http://127.0.0.1:8080, all in one process\n  tapedeck user add you@example.com  an account for it")]
+#[command(
+    version,
+    about,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "First steps:\n  tapedeck convert talk.mp4          one file, here and now, without any server\n  tapedeck serve                     the page at http://127.0.0.1:8080, all in one process\n  tapedeck user add you@example.com  an account for it"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -70,10 +78,17 @@ impl fmt::Display for Role {
 
 /// `tapedeck serve`
 #[derive(Debug, Args)]
-#[command(after_help = "The first Ctrl-C (or SIGTERM) lets what is in hand finish, for server.grace at most; the second stops at once. Nothing accepted is lost either way.\n\nFour processes on one data folder:\n  tapedeck serve --roles auth\n  tapedeck serve --roles gateway\n  tapedeck serve --roles converter\n  tapedeck serve --roles notification")]
+#[command(
+    after_help = "The first Ctrl-C (or SIGTERM) lets what is in hand finish, for server.grace at most; the second stops at once. Nothing accepted is lost either way.\n\nFour processes on one data folder:\n  tapedeck serve --roles auth\n  tapedeck serve --roles gateway\n  tapedeck serve --roles converter\n  tapedeck serve --roles notification"
+)]
 pub struct Serve {
     /// Which services this process runs; more processes on the same data folder run the others
-    #[arg(long, value_name = "ROLE,…", value_delimiter = ',', default_value = "gateway,auth,converter,notification")]
+    #[arg(
+        long,
+        value_name = "ROLE,…",
+        value_delimiter = ',',
+        default_value = "gateway,auth,converter,notification"
+    )]
     pub roles: Vec<Role>,
     /// Where to listen; port 0 takes any free one
     #[arg(long, value_name = "ADDR:PORT")]
@@ -82,7 +97,9 @@ pub struct Serve {
 
 /// `tapedeck convert`
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 all converted; 1 a file cannot be converted; 2 wrong usage; 3 the MP3 exists already; 4 a file cannot be read or written; 130 interrupted. With several files the first failure's code; the others are converted all the same.\n\nAn MP3 appears when it is whole, or not at all.")]
+#[command(
+    after_help = "Exit codes: 0 all converted; 1 a file cannot be converted; 2 wrong usage; 3 the MP3 exists already; 4 a file cannot be read or written; 130 interrupted. With several files the first failure's code; the others are converted all the same.\n\nAn MP3 appears when it is whole, or not at all."
+)]
 pub struct Convert {
     /// Videos (or sound files) to convert
     #[arg(required = true, value_name = "FILE")]
@@ -108,7 +125,7 @@ pub enum UserCommand {
     Add {
         /// The e-mail, which is also the name to sign in with
         email: String,
-        /// May manage users
+        /// An administrator: shown in lists and tokens; the page makes no difference yet
         #[arg(long)]
         admin: bool,
         /// Read the password from standard input, one line

@@ -124,7 +124,12 @@ pub struct Mistakes(Vec<String>);
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration has {} mistake{}:", self.0.len(), if self.0.len() == 1 { "" } else { "s" })?;
+        write!(
+            f,
+            "the configuration has {} mistake{}:",
+            self.0.len(),
+            if self.0.len() == 1 { "" } else { "s" }
+        )?;
         self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
     }
 }
@@ -137,9 +142,13 @@ pub fn load(place: &Place) -> anyhow::Result<Config> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && place.config.is_none() => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("the configuration {} cannot be read", path.display())),
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("the configuration {} cannot be read", path.display()));
+        }
     };
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let config = assemble(&text, &path.display().to_string(), &environment.collect())?;
     Ok(config)
 }
@@ -196,14 +205,22 @@ fn overlay(table: &mut Table, file: Table, section: &str, path: &str, mistakes: 
         let name = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
         match (table.get_mut(&key), value) {
             (Some(Value::Table(inner)), Value::Table(value)) => overlay(inner, value, &name, path, mistakes),
-            (Some(Value::Table(_)), _) => mistakes.push(format!("{path}: `{name}` is a section: write [{name}]")),
+            (Some(Value::Table(_)), _) => {
+                mistakes.push(format!("{path}: `{name}` is a section: write [{name}]"))
+            }
             (Some(place), value) => *place = value,
-            (None, _) => mistakes.push(format!("{path}: `{name}` is not known; `tapedeck config show` lists all keys")),
+            (None, _) => {
+                mistakes.push(format!("{path}: `{name}` is not known; `tapedeck config show` lists all keys"))
+            }
         }
     }
 }
 
-fn overlay_environment(table: &mut Table, environment: &BTreeMap<String, String>, mistakes: &mut Vec<String>) {
+fn overlay_environment(
+    table: &mut Table,
+    environment: &BTreeMap<String, String>,
+    mistakes: &mut Vec<String>,
+) {
     let mut known = vec!["TAPEDECK_DATA".to_owned(), "TAPEDECK_CONFIG".to_owned()];
     for (section, value) in table.iter_mut() {
         match value {
@@ -217,7 +234,8 @@ fn overlay_environment(table: &mut Table, environment: &BTreeMap<String, String>
     }
     for name in environment.keys().filter(|name| name.starts_with("TAPEDECK_") && !known.contains(name)) {
         // Kubernetes sets TAPEDECK_PORT and TAPEDECK_SERVICE_… for a Service of that name; test points have their own names.
-        let foreign = ["TAPEDECK_PORT", "TAPEDECK_SERVICE_", "TAPEDECK_KILL_", "TAPEDECK_SABOTAGE", "TAPEDECK_TEST_"];
+        let foreign =
+            ["TAPEDECK_PORT", "TAPEDECK_SERVICE_", "TAPEDECK_KILL_", "TAPEDECK_SABOTAGE", "TAPEDECK_TEST_"];
         if !foreign.iter().any(|prefix| name.starts_with(prefix)) {
             mistakes.push(format!("environment: {name} is not known; names are TAPEDECK_<SECTION>_<KEY>"));
         }
@@ -228,7 +246,12 @@ fn overlay_environment(table: &mut Table, environment: &BTreeMap<String, String>
 }
 
 /// Takes one key's value from the environment, read as the default's type; tells the variable's name.
-fn override_one(place: &mut Value, key: &str, environment: &BTreeMap<String, String>, mistakes: &mut Vec<String>) -> String {
+fn override_one(
+    place: &mut Value,
+    key: &str,
+    environment: &BTreeMap<String, String>,
+    mistakes: &mut Vec<String>,
+) -> String {
     let name = format!("TAPEDECK_{}", key.to_uppercase());
     if let Some(text) = environment.get(&name) {
         match place {
@@ -252,16 +275,26 @@ fn deserialize(mut table: Table, default: &Table, mistakes: &mut Vec<String>) ->
         let name = error.path().to_string();
         let why = error.into_inner().to_string();
         mistakes.push(format!("`{name}`: {}", why.trim_end().replace('\n', " ")));
-        let (section, key) = name.split_once('.').map_or((None, name.as_str()), |(section, key)| (Some(section), key));
+        let (section, key) =
+            name.split_once('.').map_or((None, name.as_str()), |(section, key)| (Some(section), key));
         let (place, default) = match section {
-            Some(section) => (table.get_mut(section).and_then(Value::as_table_mut), default.get(section).and_then(Value::as_table)),
+            Some(section) => (
+                table.get_mut(section).and_then(Value::as_table_mut),
+                default.get(section).and_then(Value::as_table),
+            ),
             None => (Some(&mut table), Some(default)),
         };
         match (place, default.and_then(|default| default.get(key))) {
             (Some(place), Some(default)) => {
                 place.insert(key.to_owned(), default.clone());
             }
-            _ => return EMBEDDED.parse::<Table>().ok().and_then(|table| Value::Table(table).try_into().ok()).expect("the default is sound; a test reads it"),
+            _ => {
+                return EMBEDDED
+                    .parse::<Table>()
+                    .ok()
+                    .and_then(|table| Value::Table(table).try_into().ok())
+                    .expect("the default is sound; a test reads it");
+            }
         }
     }
 }
@@ -277,25 +310,37 @@ fn cross_check(config: &Config, mistakes: &mut Vec<String>) {
         ("mailer", &backends.mailer, "outbox:"),
     ] {
         if url != known {
-            mistakes.push(format!("`backends.{key}`: “{url}” has no adapter in this version; write \"{known}\""));
+            mistakes
+                .push(format!("`backends.{key}`: “{url}” has no adapter in this version; write \"{known}\""));
         }
     }
     if !["", "local:"].contains(&backends.auth.as_str()) && !backends.auth.starts_with("http://") {
-        mistakes.push(format!("`backends.auth`: “{}” is none of \"\", \"local:\", \"http://HOST:PORT\"", backends.auth));
+        mistakes.push(format!(
+            "`backends.auth`: “{}” is none of \"\", \"local:\", \"http://HOST:PORT\"",
+            backends.auth
+        ));
     }
     let secret = config.auth.jwt_secret.0.len();
     if (1..32).contains(&secret) {
         mistakes.push(format!("`auth.jwt_secret`: {}", services::auth::WeakSecret(secret)));
     }
     if !config.server.listen.is_empty() && config.server.listen.parse::<std::net::SocketAddr>().is_err() {
-        mistakes.push(format!("`server.listen`: “{}” is no address and port; write for instance 127.0.0.1:8080", config.server.listen));
+        mistakes.push(format!(
+            "`server.listen`: “{}” is no address and port; write for instance 127.0.0.1:8080",
+            config.server.listen
+        ));
     }
     let url = &config.server.public_url;
     if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
-        mistakes.push(format!("`server.public_url`: “{url}” is no web address; write for instance https://mp3converter.com"));
+        mistakes.push(format!(
+            "`server.public_url`: “{url}” is no web address; write for instance https://mp3converter.com"
+        ));
     }
     if config.timing.patience.0 < config.timing.beat.0 * 3 {
-        mistakes.push("`timing.patience` must be at least three times `timing.beat`, or the living lose their jobs".into());
+        mistakes.push(
+            "`timing.patience` must be at least three times `timing.beat`, or the living lose their jobs"
+                .into(),
+        );
     }
     if config.timing.poll.0.is_zero() || config.timing.beat.0.is_zero() {
         mistakes.push("`timing.poll` and `timing.beat` must be longer than nothing".into());
@@ -313,7 +358,8 @@ mod tests {
     use super::*;
 
     fn assembled(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         assemble(text, "config.toml", &environment).map_err(|mistakes| mistakes.to_string())
     }
 
@@ -327,17 +373,33 @@ mod tests {
     #[test]
     fn the_file_is_over_the_default_and_the_environment_over_both() {
         let text = "[retention]\nmp3 = \"90d\"\n[limits]\nactive_jobs = 7\nupload = \"1GiB\"";
-        let config = assembled(text, &[("TAPEDECK_RETENTION_MP3", "5d"), ("TAPEDECK_CONVERTER_SLOTS", "3")]).unwrap();
+        let config =
+            assembled(text, &[("TAPEDECK_RETENTION_MP3", "5d"), ("TAPEDECK_CONVERTER_SLOTS", "3")]).unwrap();
         assert_eq!(config.retention.mp3.to_string(), "5d");
-        assert_eq!((config.limits.active_jobs, config.limits.upload.0, config.converter.slots), (7, 1 << 30, 3));
+        assert_eq!(
+            (config.limits.active_jobs, config.limits.upload.0, config.converter.slots),
+            (7, 1 << 30, 3)
+        );
         assert_eq!(config.retention.failed_video.to_string(), "7d");
     }
 
     #[test]
     fn all_mistakes_are_told_at_once_each_with_its_place() {
         let text = "colour = 1\n[limits]\nupload = \"big\"\nspeed = 2\n[timing]\nbeat = \"soon\"\n[log]\nformat = \"xml\"\n[auth]\njwt_secret = \"sarcasm\"";
-        let told = assembled(text, &[("TAPEDECK_LIMITS_ACTIVE_JOBS", "many"), ("TAPEDECK_LIMTS_UPLOAD", "1GiB")]).unwrap_err();
-        for expected in ["`colour`", "`limits.speed`", "`limits.upload`", "`timing.beat`", "`log.format`", "`auth.jwt_secret`", "TAPEDECK_LIMITS_ACTIVE_JOBS", "TAPEDECK_LIMTS_UPLOAD", "8 mistakes"] {
+        let told =
+            assembled(text, &[("TAPEDECK_LIMITS_ACTIVE_JOBS", "many"), ("TAPEDECK_LIMTS_UPLOAD", "1GiB")])
+                .unwrap_err();
+        for expected in [
+            "`colour`",
+            "`limits.speed`",
+            "`limits.upload`",
+            "`timing.beat`",
+            "`log.format`",
+            "`auth.jwt_secret`",
+            "TAPEDECK_LIMITS_ACTIVE_JOBS",
+            "TAPEDECK_LIMTS_UPLOAD",
+            "8 mistakes",
+        ] {
             assert!(told.contains(expected), "{expected} is missing from:\n{told}");
         }
         assert!(!told.contains("sarcasm"));
@@ -345,7 +407,8 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_printed() {
-        let config = assembled("", &[("TAPEDECK_AUTH_JWT_SECRET", "0123456789abcdef0123456789abcdef")]).unwrap();
+        let config =
+            assembled("", &[("TAPEDECK_AUTH_JWT_SECRET", "0123456789abcdef0123456789abcdef")]).unwrap();
         assert!(!toml::to_string(&config).unwrap().contains("0123456789"));
         assert!(!format!("{config:?}").contains("0123456789"));
         assert_eq!(config.auth.jwt_secret.0.len(), 32);

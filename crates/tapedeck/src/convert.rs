@@ -109,14 +109,23 @@ fn outputs(wish: &Convert) -> Result<Vec<PathBuf>, Failure> {
     for (place, output) in outputs.iter().enumerate() {
         if let Some(earlier) = outputs[..place].iter().position(|earlier| earlier == output) {
             let (one, other) = (wish.files[earlier].display(), wish.files[place].display());
-            let text = format!("{one} and {other} would both become {}; convert them one by one with -o", output.display());
+            let text = format!(
+                "{one} and {other} would both become {}; convert them one by one with -o",
+                output.display()
+            );
             return Err(Failure::Usage(text));
         }
     }
     Ok(outputs)
 }
 
-fn convert(wish: &Convert, engine: &Engine, cancel: &Cancel, file: &Path, output: &Path) -> Result<(), Failure> {
+fn convert(
+    wish: &Convert,
+    engine: &Engine,
+    cancel: &Cancel,
+    file: &Path,
+    output: &Path,
+) -> Result<(), Failure> {
     let input = File::open(file).map_err(|error| Failure::Io(format!("cannot be read: {error}")))?;
     if input.metadata().is_ok_and(|facts| facts.is_dir()) {
         return Err(Failure::Io("is a folder; name the files in it".into()));
@@ -126,9 +135,10 @@ fn convert(wish: &Convert, engine: &Engine, cancel: &Cancel, file: &Path, output
     let bar = bar(wish, file);
     let mut sink = FileSink::new(target.file().map_err(|error| cannot_write(output, &error))?);
     let title = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let options = Options { preset: wish.preset, title, ..Options::default() };
+    let options = Options { preset: wish.preset, title };
     let mut watch = |now: engine::Progress| bar.set_position(per_mille(now.fraction));
-    let done = engine.convert(Input::File(input), &mut sink, &options, &Limits::default(), cancel, &mut watch);
+    let done =
+        engine.convert(Input::File(input), &mut sink, &options, &Limits::default(), cancel, &mut watch);
     bar.finish_and_clear();
     let summary = done.map_err(|error| match error.code {
         Code::Cancelled => Failure::Interrupted,
@@ -149,7 +159,9 @@ fn convert(wish: &Convert, engine: &Engine, cancel: &Cancel, file: &Path, output
 fn check_output(wish: &Convert, file: &Path, output: &Path) -> Result<(), Failure> {
     let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
     if same(file, output) {
-        return Err(Failure::Usage("the MP3 would take the place of its own source; name another with -o".into()));
+        return Err(Failure::Usage(
+            "the MP3 would take the place of its own source; name another with -o".into(),
+        ));
     }
     if output.is_dir() {
         return Err(Failure::Usage(format!("{} is a folder; name a file in it", output.display())));
@@ -174,13 +186,18 @@ fn with_cause(error: &engine::Error) -> String {
 
 fn bar(wish: &Convert, file: &Path) -> ProgressBar {
     let target = if wish.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %  {eta} left").expect("the template is sound");
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %  {eta} left")
+        .expect("the template is sound");
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     ProgressBar::with_draw_target(Some(1000), target).with_style(style).with_message(name)
 }
 
 fn per_mille(fraction: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction is within 0 and 1")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a fraction is within 0 and 1"
+    )]
     let per_mille = (fraction.clamp(0.0, 1.0) * 1000.0) as u64;
     per_mille
 }
@@ -188,6 +205,10 @@ fn per_mille(fraction: f64) -> u64 {
 fn told(file: &Path, output: &Path, summary: &Summary) -> String {
     let seconds = summary.duration().as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let duration = if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") };
+    let duration = if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    };
     format!("{} -> {} ({duration}, {})", file.display(), output.display(), HumanBytes(summary.bytes))
 }

@@ -30,7 +30,10 @@ impl Signals {
     /// Listens from now on.
     pub fn listen() -> Result<Signals> {
         let listen = |kind| signal(kind).context("signals cannot be received");
-        Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Signals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
     }
 
     /// The next one.
@@ -56,7 +59,11 @@ pub fn healthcheck(place: &Place, wish: &Healthcheck) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (status, text) = runtime.block_on(async {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
-        let response = client.get(&url).send().await.with_context(|| format!("nothing answers at {url}; is `tapedeck serve` running?"))?;
+        let response = client
+            .get(&url)
+            .send()
+            .await
+            .with_context(|| format!("nothing answers at {url}; is `tapedeck serve` running?"))?;
         anyhow::Ok((response.status(), response.text().await?))
     })?;
     if !status.is_success() {

@@ -35,9 +35,12 @@ pub struct Ports {
 impl Ports {
     /// Opens everything in the data folder; makes what is not there yet.
     pub async fn open(place: &Place, config: &Config) -> Result<Ports> {
-        let folder = DataFolder::open(&place.data).context("the data folder cannot be used; choose another with --data DIR")?;
+        let folder = DataFolder::open(&place.data)
+            .context("the data folder cannot be used; choose another with --data DIR")?;
         let database = folder.database();
-        let store = Store::open(&database).await.with_context(|| format!("the database {} cannot be used", database.display()))?;
+        let store = Store::open(&database)
+            .await
+            .with_context(|| format!("the database {} cannot be used", database.display()))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ledger = Ledger {
             jobs: Arc::new(SqliteJobs::new(store.clone())),

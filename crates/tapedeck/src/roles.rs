@@ -64,9 +64,13 @@ impl Process<'_> {
         let router = http::health(self.readiness());
         if self.has(Role::Gateway) {
             let gateway = self.gateway()?;
-            return Ok((gateway::layered(router.merge(gateway::routes(Arc::clone(&gateway)))), Some(gateway)));
+            return Ok((
+                gateway::layered(router.merge(gateway::routes(Arc::clone(&gateway)))),
+                Some(gateway),
+            ));
         }
-        let router = if self.has(Role::Auth) { router.merge(auth::routes(self.local_auth()?)) } else { router };
+        let router =
+            if self.has(Role::Auth) { router.merge(auth::routes(self.local_auth()?)) } else { router };
         Ok((gateway::layered(router), None))
     }
 
@@ -104,7 +108,8 @@ impl Process<'_> {
     /// The converter.
     pub fn converter(&self) -> Result<impl Future<Output = ()> + use<>> {
         let config = &self.config.converter;
-        let slots = if config.slots == 0 { available_parallelism().map_or(1, usize::from) } else { config.slots };
+        let slots =
+            if config.slots == 0 { available_parallelism().map_or(1, usize::from) } else { config.slots };
         let limits = engine::Limits {
             duration: self.config.limits.duration.0,
             output: self.config.limits.output.0,
@@ -118,9 +123,17 @@ impl Process<'_> {
             blobs: Arc::clone(&self.ports.blobs),
             wake: Arc::clone(&self.ports.wake),
             engine: Arc::new(Engine::this_program().context("this program's own path is not known")?),
-            settings: Arc::new(converter::Settings { slots, limits, beat: timing.beat.0, poll: timing.poll.0 }),
+            settings: Arc::new(converter::Settings {
+                slots,
+                limits,
+                beat: timing.beat.0,
+                poll: timing.poll.0,
+            }),
         };
-        let stop = converter::Stop { claiming: self.life.stopping.clone(), converting: self.life.handing_back.clone() };
+        let stop = converter::Stop {
+            claiming: self.life.stopping.clone(),
+            converting: self.life.handing_back.clone(),
+        };
         Ok(converter::run(converter, stop))
     }
 
@@ -142,7 +155,8 @@ impl Process<'_> {
     pub fn upkeep(&self) -> impl Future<Output = ()> + use<> {
         let timing = &self.config.timing;
         let (ledger, poll, done) = (self.ports.ledger.clone(), timing.poll.0, self.life.done.clone());
-        let sweeper = Sweeper::new(ledger.clone(), Arc::clone(&self.ports.blobs), timing.patience.0).run(poll, done.clone());
+        let sweeper = Sweeper::new(ledger.clone(), Arc::clone(&self.ports.blobs), timing.patience.0)
+            .run(poll, done.clone());
         let relay = relay::run(ledger, Arc::clone(&self.ports.wake), poll, done);
         async move {
             tokio::join!(sweeper, relay);

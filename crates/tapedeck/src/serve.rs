@@ -27,7 +27,10 @@ const HAND_BACK_TIME: Duration = Duration::from_secs(5);
 pub fn run(place: &Place, wish: &Serve) -> Result<()> {
     let config = config::load(place)?;
     telemetry::start(&config.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads can be started")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no threads can be started")?;
     let ended = runtime.block_on(serve(place, wish, &config));
     // Whatever still blocks a thread shall not hold the end up.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -38,7 +41,9 @@ async fn serve(place: &Place, wish: &Serve, config: &Config) -> Result<()> {
     let roles = &wish.roles;
     let mut signals = Signals::listen()?;
     let ports = Ports::open(place, config).await?;
-    let alone = [Role::Gateway, Role::Auth, Role::Converter, Role::Notification].iter().all(|role| roles.contains(role));
+    let alone = [Role::Gateway, Role::Auth, Role::Converter, Role::Notification]
+        .iter()
+        .all(|role| roles.contains(role));
     let Some(_tenancy) = ports.folder.move_in(alone).context("the data folder cannot be locked")? else {
         bail!(
             "another Tapedeck serves from the data folder {} already; stop it, or choose another folder with --data DIR",
@@ -113,16 +118,18 @@ fn start(process: &Process<'_>, listener: TcpListener) -> Result<JoinSet<(&'stat
         ("http", served)
     });
     if process.has(Role::Converter) {
-        let converter = process.converter()?;
-        tasks.spawn(async move { ("converter", Ok(converter.await)) });
+        tasks.spawn(named("converter", process.converter()?));
     }
     if process.has(Role::Notification) {
-        let notification = process.notification();
-        tasks.spawn(async move { ("notification", Ok(notification.await)) });
+        tasks.spawn(named("notification", process.notification()));
     }
-    let upkeep = process.upkeep();
-    tasks.spawn(async move { ("upkeep", Ok(upkeep.await)) });
+    tasks.spawn(named("upkeep", process.upkeep()));
     Ok(tasks)
+}
+
+async fn named(name: &'static str, role: impl Future<Output = ()>) -> (&'static str, Result<()>) {
+    role.await;
+    (name, Ok(()))
 }
 
 async fn serve_http(listener: TcpListener, router: Router, life: Life) -> Result<()> {
@@ -145,14 +152,22 @@ async fn serve_http(listener: TcpListener, router: Router, life: Life) -> Result
 }
 
 /// Lives until a signal, then ends in two stages. A task that ends before is an error.
-async fn live(tasks: &mut JoinSet<(&'static str, Result<()>)>, signals: &mut Signals, life: &Life, grace: Duration) -> Result<()> {
+async fn live(
+    tasks: &mut JoinSet<(&'static str, Result<()>)>,
+    signals: &mut Signals,
+    life: &Life,
+    grace: Duration,
+) -> Result<()> {
     let early = tokio::select! {
         ended = tasks.join_next() => ended,
         () = signals.next() => None,
     };
     life.stopping.cancel();
     if early.is_none() {
-        tracing::info!(grace_seconds = grace.as_secs(), "stopping: finishing what is in hand; a second signal stops at once");
+        tracing::info!(
+            grace_seconds = grace.as_secs(),
+            "stopping: finishing what is in hand; a second signal stops at once"
+        );
     }
     tokio::select! {
         () = all_but_upkeep(tasks) => {}
@@ -164,7 +179,9 @@ async fn live(tasks: &mut JoinSet<(&'static str, Result<()>)>, signals: &mut Sig
     life.done.cancel();
     let _ = tokio::time::timeout(HAND_BACK_TIME, async { while tasks.join_next().await.is_some() {} }).await;
     match early {
-        None if handed_back.is_err() => bail!("stopped before all was handed back; the next start takes it up"),
+        None if handed_back.is_err() => {
+            bail!("stopped before all was handed back; the next start takes it up")
+        }
         None => {
             tracing::info!("stopped");
             Ok(())
@@ -193,8 +210,15 @@ fn announce(process: &Process<'_>, place: &Place, address: SocketAddr) {
     if let Some(token) = &process.set_up_token {
         println!("\nThere is no account yet. Make the first one here (the link works once):");
         // In four processes the page is the gateway's, wherever that one listens.
-        let page = if process.has(Role::Gateway) || !process.config.server.public_url.is_empty() { &process.public_url } else { "http://127.0.0.1:8080" };
+        let page = if process.has(Role::Gateway) || !process.config.server.public_url.is_empty() {
+            &process.public_url
+        } else {
+            "http://127.0.0.1:8080"
+        };
         println!("  {page}/setup?token={token}");
-        println!("or on a command line:\n  tapedeck user add you@example.com --admin --data {}\n", place.data.display());
+        println!(
+            "or on a command line:\n  tapedeck user add you@example.com --admin --data {}\n",
+            place.data.display()
+        );
     }
 }

@@ -18,7 +18,7 @@ impl Time {
     pub fn in_words(self) -> String {
         let seconds = self.0.as_secs();
         for (unit, length) in [("days", 86_400), ("hours", 3_600), ("minutes", 60)] {
-            if seconds % length == 0 && seconds / length > 1 {
+            if seconds.is_multiple_of(length) && seconds / length > 1 {
                 return format!("{} {unit}", seconds / length);
             }
         }
@@ -30,7 +30,8 @@ impl FromStr for Time {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Time, String> {
-        let wrong = || format!("“{text}” is no length of time; write for instance 250ms, 30s, 15m, 24h or 30d");
+        let wrong =
+            || format!("“{text}” is no length of time; write for instance 250ms, 30s, 15m, 24h or 30d");
         let span: Span = text.parse().map_err(|_| wrong())?;
         let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
         Duration::try_from(signed).map(Time).map_err(|_| wrong())
@@ -60,7 +61,11 @@ impl FromStr for Size {
         let wrong = || format!("“{text}” is no size; write for instance 512KiB, 200MiB or 4GiB");
         let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
         let unit = unit.trim();
-        let factor = if unit.is_empty() { Some(1) } else { UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor) };
+        let factor = if unit.is_empty() {
+            Some(1)
+        } else {
+            UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor)
+        };
         let number: u64 = number.parse().map_err(|_| wrong())?;
         number.checked_mul(factor.ok_or_else(wrong)?).map(Size).ok_or_else(wrong)
     }
@@ -68,7 +73,8 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let even = UNITS[..4].iter().rev().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0);
+        let even =
+            UNITS[..4].iter().rev().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match even {
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
             None => write!(f, "{}B", self.0),
@@ -79,7 +85,9 @@ impl fmt::Display for Size {
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
-        let even = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)].into_iter().find(|(_, length)| millis >= *length && millis % length == 0);
+        let even = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
+            .into_iter()
+            .find(|(_, length)| millis >= *length && millis.is_multiple_of(*length));
         match even {
             Some((unit, length)) => write!(f, "{}{unit}", millis / length),
             None => write!(f, "{millis}ms"),
@@ -110,7 +118,12 @@ mod tests {
 
     #[test]
     fn times_are_read_written_and_said() {
-        for (text, seconds, words) in [("30d", 2_592_000, "30 days"), ("24h", 86_400, "24 hours"), ("90s", 90, "90 seconds"), ("15m", 900, "15 minutes")] {
+        for (text, seconds, words) in [
+            ("30d", 2_592_000, "30 days"),
+            ("24h", 86_400, "24 hours"),
+            ("90s", 90, "90 seconds"),
+            ("15m", 900, "15 minutes"),
+        ] {
             let time: Time = text.parse().unwrap();
             assert_eq!((time.0.as_secs(), time.in_words().as_str()), (seconds, words));
             assert_eq!(time.to_string().parse(), Ok(time));

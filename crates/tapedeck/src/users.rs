@@ -24,7 +24,9 @@ pub fn run(place: &Place, command: UserCommand) -> Result<()> {
                 let email = check_email(&email)?;
                 let ports = Ports::open(place, &config).await?;
                 if ports.users.find(&email).await?.is_some() {
-                    bail!("{email} has an account already; `tapedeck user passwd {email}` sets a new password");
+                    bail!(
+                        "{email} has an account already; `tapedeck user passwd {email}` sets a new password"
+                    );
                 }
                 let role = if admin { Role::Admin } else { Role::User };
                 add(&ports, email, role, &password(password_stdin)?).await
@@ -50,7 +52,8 @@ fn password(from_stdin: bool) -> Result<String> {
     if !stdin().is_terminal() {
         bail!("there is no terminal to ask for a password; give it on standard input with --password-stdin");
     }
-    let first = rpassword::prompt_password("Password (at least 8 characters): ").context("no password could be read")?;
+    let first = rpassword::prompt_password("Password (at least 8 characters): ")
+        .context("no password could be read")?;
     check_password(&first)?;
     if rpassword::prompt_password("The same again: ").context("no password could be read")? != first {
         bail!("the two passwords differ; nothing was changed");
@@ -67,7 +70,9 @@ async fn add(ports: &Ports, email: String, role: Role, password: &str) -> Result
     let password = hash_password(password.to_owned()).await?;
     match ports.users.add(&User { email: email.clone(), password, role }).await? {
         Swap::Won => println!("{email} can sign in now ({role})."),
-        Swap::Lost => bail!("{email} has an account already; `tapedeck user passwd {email}` sets a new password"),
+        Swap::Lost => {
+            bail!("{email} has an account already; `tapedeck user passwd {email}` sets a new password")
+        }
     }
     Ok(())
 }
@@ -97,7 +102,12 @@ async fn remove(ports: &Ports, email: &str) -> Result<()> {
     // The account first: from now on nobody uploads for it.
     ports.users.remove(&user.email).await?;
     let deleted = sweeper::delete_owner(&ports.ledger, &*ports.blobs, &user.email).await;
-    let deleted = deleted.context("the account is removed, but not all of its jobs are; run the command again")?;
-    println!("{} is removed, with {deleted} job{} and all their files.", user.email, if deleted == 1 { "" } else { "s" });
+    let deleted =
+        deleted.context("the account is removed, but not all of its jobs are; run the command again")?;
+    println!(
+        "{} is removed, with {deleted} job{} and all their files.",
+        user.email,
+        if deleted == 1 { "" } else { "s" }
+    );
     Ok(())
 }

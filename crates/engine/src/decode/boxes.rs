@@ -85,7 +85,8 @@ fn has_encrypted_track(source: &dyn Source, part: &Header, depth: usize) -> io::
     match PATH.get(depth) {
         Some(next) => children(source, part.start, part.end, &mut |child| {
             if child.name == **next {
-                found |= has_encrypted_track(source, child, depth + 1)?;
+                let end = child.end.min(part.end); // A box may claim more than what it lies in.
+                found |= has_encrypted_track(source, &Header { end, ..*child }, depth + 1)?;
             }
             Ok(())
         })?,
@@ -144,6 +145,16 @@ mod tests {
         );
         let mdat = [moov, atom("mdat", &[0; 100])[..50].to_vec()].concat();
         assert_eq!(look(&mdat), Survey { has_index: true, ..Survey::default() });
+    }
+
+    #[test]
+    fn a_box_larger_than_what_it_lies_in_is_read_no_further() {
+        let mut trak = b"\0\0\0\x01trak\xff\xff\xff\xff\xff\xff\xff\xf0".to_vec();
+        trak.extend(b"\0\0\0\x01mdia\x7f\xff\xff\xff\xff\xff\xff\xf0");
+        let moov = atom("moov", &trak);
+        let file = tempfile::tempfile().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &moov, 0).unwrap();
+        assert!(!survey(&file, moov.len() as u64).unwrap().encrypted);
     }
 
     #[test]

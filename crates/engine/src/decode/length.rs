@@ -30,9 +30,10 @@ const LEAST_BIT_RATE: f64 = 500.0;
 
 /// Believes a plausible claim, measures otherwise.
 pub(super) fn find(reader: &Reader<'_, '_>, stream: &Stream, limits: &Limits) -> Result<Length, Error> {
-    let claim = stream.duration.filter(|_| !reader.duration_is_guess());
-    match claim {
-        Some(claim) if is_plausible(claim, reader.size()) && claim <= limits.duration + SLACK => {
+    match stream.duration {
+        Some(claim)
+            if is_plausible(claim, reader.size()) && claim <= limits.duration.saturating_add(SLACK) =>
+        {
             Ok(Length::Claimed(claim))
         }
         _ => measure(reader, stream.index, limits).map(Length::Measured),
@@ -60,8 +61,8 @@ fn measure(reader: &Reader<'_, '_>, stream: i32, limits: &Limits) -> Result<Dura
     second.choose(stream).map_err(failed)?;
     let mut total = Duration::ZERO;
     while let Some(duration) = second.skip().map_err(failed)? {
-        total += duration.unwrap_or_default();
-        if total > limits.duration + SLACK {
+        total = total.saturating_add(duration.unwrap_or_default());
+        if total > limits.duration.saturating_add(SLACK) {
             return Err(Error::too_long(limits.duration));
         }
         if second.pulse().beat().is_break() {

@@ -1,11 +1,11 @@
 //! From a source to samples: which container, which track, and what to say when there is none.
 
 mod boxes;
+mod claims;
 mod ffi;
 mod formats;
 mod length;
 mod reader;
-mod riff;
 
 pub(crate) use length::{Length, SLACK};
 pub(crate) use reader::Block;
@@ -43,9 +43,8 @@ impl<'s, 'w> Sound<'s, 'w> {
             return Err(no_index());
         }
         let mut stream = choose(&mut reader, &format)?;
-        if format == "avi" {
-            stream.duration = stream.duration.max(riff::avi_duration(source).map_err(Error::read_failed)?);
-        }
+        let dropped = claims::dropped(&format, source).map_err(Error::read_failed)?;
+        stream.duration = stream.duration.filter(|_| !reader.duration_is_guess()).max(dropped);
         let sound = Sound { reader, stream, format, damage };
         sound.refuse_undecodable()?;
         sound.refuse_cut_index()?;
@@ -139,7 +138,10 @@ impl<'s, 'w> Sound<'s, 'w> {
             u64::try_from(position.saturating_add(length)).is_ok_and(|end| end > size)
         };
         match self.reader.index().find(|(position, length, _)| lies_outside(*position, *length)) {
-            Some((_, _, there)) => Err(length::cut(there, self.stream.duration)),
+            // Fragments claim no more than what of them is there.
+            Some((_, _, there)) => {
+                Err(length::cut(there, self.stream.duration.filter(|_| !self.damage.fragmented)))
+            }
             None => Ok(()),
         }
     }

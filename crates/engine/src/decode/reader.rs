@@ -36,7 +36,7 @@ pub(crate) struct Stream {
     pub sample_rate: u32,
     pub channels: u32,
     pub tag: [u8; 4],
-    /// What the container claims.
+    /// What the container claims; guesses from the bit rate are left out by the time a track is chosen.
     pub duration: Option<Duration>,
     pub codec: String,
     pub codec_name: String,

@@ -56,8 +56,8 @@ pub(crate) fn id3v2(metadata: &[(String, String)], title: Option<&str>) -> Vec<u
 fn clean(value: &str, longest: usize) -> Option<String> {
     let value = value.replace('\0', " ");
     let value = value.trim();
-    let value = &value[..value.floor_char_boundary(longest)];
-    (!value.is_empty()).then(|| value.to_owned())
+    let end = (0..=longest.min(value.len())).rev().find(|end| value.is_char_boundary(*end))?;
+    (end > 0).then(|| value[..end].to_owned())
 }
 
 /// ID3v2.4 takes yyyy, yyyy-MM or yyyy-MM-dd of ISO 8601; everything behind, and everything else, is dropped.

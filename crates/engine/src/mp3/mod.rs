@@ -1,7 +1,7 @@
 //! Walks a stored MP3 from end to end: is it whole, and how long is it?
 //!
 //! Formats: frame headers by ISO/IEC 11172-3 and 13818-3, ID3v2 by id3.org, the Info frame by the description of LAME's tag
-//! (http://gabriel.mp3-tech.org/mp3infotag.html) as LAME 3.100 writes it.
+//! (<http://gabriel.mp3-tech.org/mp3infotag.html>) as LAME 3.100 writes it.
 
 mod frame;
 mod info;

@@ -1,5 +1,7 @@
 //! The engine's tests: real and generated media in, MP3 out, checked by our own walker and by FFmpeg's program.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod checker;
 mod damaged;
 mod generated;
@@ -17,6 +19,13 @@ use tempfile::TempDir;
 /// The folder of real media.
 fn media() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../media")
+}
+
+/// The real media, without what is written about them.
+fn real_files() -> Vec<PathBuf> {
+    let about = |name: &str| name.ends_with(".md") || name.ends_with(".toml") || name.starts_with("LICENSE");
+    let files = std::fs::read_dir(media()).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| !about(path.file_name().unwrap().to_str().unwrap())).collect()
 }
 
 /// The engine as a process; `mark` names it among the processes of this machine.

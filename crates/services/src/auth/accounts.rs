@@ -5,7 +5,10 @@ use argon2::{
     Argon2,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use tokio::{sync::{OnceCell, Semaphore}, task::spawn_blocking};
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    task::spawn_blocking,
+};
 
 /// An e-mail or a password that no account can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +49,9 @@ pub fn check_password(password: &str) -> Result<&str, Unfit> {
 
 /// Hashes a password, off the async threads.
 pub async fn hash_password(password: String) -> Result<String, AuthError> {
-    let hashed = spawn_blocking(move || Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()));
+    let hashed = spawn_blocking(move || {
+        Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string())
+    });
     match hashed.await {
         Ok(Ok(hash)) => Ok(hash),
         Ok(Err(error)) => Err(AuthError::Unavailable(error.to_string().into())),
@@ -73,14 +78,17 @@ impl Verifier {
         let known = hash.is_some();
         let hash = match hash {
             Some(hash) => hash,
-            None => match self.nobody.get_or_try_init(|| hash_password("nobody has this password".into())).await {
-                Ok(hash) => hash.clone(),
-                Err(_) => return false,
-            },
+            None => {
+                match self.nobody.get_or_try_init(|| hash_password("nobody has this password".into())).await {
+                    Ok(hash) => hash.clone(),
+                    Err(_) => return false,
+                }
+            }
         };
         let password = password.to_owned();
         let verified = spawn_blocking(move || {
-            PasswordHash::new(&hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+            PasswordHash::new(&hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
         });
         verified.await.unwrap_or(false) && known
     }
@@ -93,7 +101,15 @@ mod tests {
     #[test]
     fn an_email_is_an_address_on_one_line() {
         assert_eq!(check_email(" georgio@email.com "), Ok("georgio@email.com".into()));
-        for bad in ["", "georgio", "a@b\nBcc: c@d.e", "a@b.c\r\n", "a b@c.d", "@b.c", &format!("{}@b.c", "a".repeat(300))] {
+        for bad in [
+            "",
+            "georgio",
+            "a@b\nBcc: c@d.e",
+            "a@b.c\r\n",
+            "a b@c.d",
+            "@b.c",
+            &format!("{}@b.c", "a".repeat(300)),
+        ] {
             let text = check_email(bad).unwrap_err().to_string();
             assert!(!text.contains('\n'), "{text}");
         }

@@ -1,6 +1,9 @@
 //! Auth over HTTP: the gateway's way to an auth service in another process, ours or an original one.
 
-use super::{Claims, routes::{CLIENT, SetUp}};
+use super::{
+    Claims,
+    routes::{CLIENT, SetUp},
+};
 use crate::{
     http,
     ports::{Auth, AuthError, Identity, Role},
@@ -19,7 +22,10 @@ impl RemoteAuth {
     /// A client of the auth service at `url`, for instance `http://auth:5000`.
     pub fn new(url: &str) -> Result<RemoteAuth, reqwest::Error> {
         // Argon2 on a busy machine takes a while; a hanging service must not take longer.
-        let client = Client::builder().connect_timeout(Duration::from_secs(3)).timeout(Duration::from_secs(20)).build()?;
+        let client = Client::builder()
+            .connect_timeout(Duration::from_secs(3))
+            .timeout(Duration::from_secs(20))
+            .build()?;
         Ok(RemoteAuth { client, url: url.trim_end_matches('/').to_owned() })
     }
 
@@ -49,7 +55,8 @@ impl Auth for RemoteAuth {
     }
 
     async fn set_up(&self, set_up_token: &str, email: &str, password: &str) -> Result<String, AuthError> {
-        let wish = SetUp { token: set_up_token.to_owned(), email: email.to_owned(), password: password.to_owned() };
+        let wish =
+            SetUp { token: set_up_token.to_owned(), email: email.to_owned(), password: password.to_owned() };
         token(self.post("/setup").json(&wish).send().await.map_err(unavailable)?).await
     }
 }
@@ -57,7 +64,8 @@ impl Auth for RemoteAuth {
 /// Reads the answer of `/login` and `/setup` back.
 async fn token(response: Response) -> Result<String, AuthError> {
     let status = response.status();
-    let seconds = response.headers().get(header::RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse().ok());
+    let seconds =
+        response.headers().get(header::RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse().ok());
     let text = response.text().await.map_err(unavailable)?;
     match status {
         StatusCode::OK => Ok(text),

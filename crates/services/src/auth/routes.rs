@@ -47,7 +47,8 @@ async fn validate(State(auth): State<Arc<LocalAuth>>, headers: HeaderMap) -> Res
     let token = match bearer(&headers) {
         BearerHeader::Absent => return (StatusCode::UNAUTHORIZED, "missing credentials").into_response(),
         BearerHeader::Malformed => {
-            return (StatusCode::UNAUTHORIZED, "the header must be `Authorization: Bearer <token>`").into_response();
+            return (StatusCode::UNAUTHORIZED, "the header must be `Authorization: Bearer <token>`")
+                .into_response();
         }
         BearerHeader::Token(token) => token,
     };

@@ -1,7 +1,10 @@
 //! The brake on guessing: failed sign-ins are counted for an e-mail from a client, and for an e-mail from anywhere.
 
 use crate::ports::AuthError;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::{Clock, DefaultClock}};
+use governor::{
+    DefaultKeyedRateLimiter, Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+};
 use std::{
     collections::HashMap,
     num::NonZeroU32,
@@ -93,7 +96,10 @@ mod tests {
         for _ in 0..4 {
             throttle.attempt("a@b.c", "192.0.2.1").unwrap().failed();
         }
-        assert!(matches!(throttle.attempt("A@B.c", "192.0.2.1"), Err(AuthError::TooManyAttempts { seconds: 1..=21 })));
+        assert!(matches!(
+            throttle.attempt("A@B.c", "192.0.2.1"),
+            Err(AuthError::TooManyAttempts { seconds: 1..=21 })
+        ));
         assert!(throttle.attempt("a@b.c", "192.0.2.2").is_ok());
         assert!(throttle.attempt("d@b.c", "192.0.2.1").is_ok());
     }

@@ -48,7 +48,8 @@ impl TokenKey {
         let iat = now.as_second();
         let exp = iat.saturating_add(self.lifetime.as_secs());
         let claims = Claims { admin: true, exp, iat, role: Some(role), username: email.to_owned() };
-        encode(&Header::new(Algorithm::HS256), &claims, &self.signing).expect("HMAC over JSON in memory cannot fail")
+        encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
+            .expect("HMAC over JSON in memory cannot fail")
     }
 
     /// The claims of a token that we (or an original service with our secret) signed and that is in time.
@@ -83,7 +84,10 @@ mod tests {
         // {"typ":"JWT","alg":"HS256"}
         assert_eq!(header, "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9");
         let claims = key(SECRET).verify(&token, at(1_001)).unwrap();
-        assert_eq!(claims, Claims { admin: true, exp: 87_400, iat: 1_000, role: Some(Role::User), username: "a@b.c".into() });
+        assert_eq!(
+            claims,
+            Claims { admin: true, exp: 87_400, iat: 1_000, role: Some(Role::User), username: "a@b.c".into() }
+        );
     }
 
     #[test]
@@ -93,7 +97,13 @@ mod tests {
         assert_eq!(key(b"another secret of thirty-two byte").verify(&token, at(1_001)), None, "foreign");
         let parts: Vec<&str> = token.split('.').collect();
         // {"alg":"none"}
-        for forged in [format!("eyJhbGciOiJub25lIn0.{}.", parts[1]), format!("{}.{}.", parts[0], parts[1]), format!("{token}x"), String::new(), "a.b".into()] {
+        for forged in [
+            format!("eyJhbGciOiJub25lIn0.{}.", parts[1]),
+            format!("{}.{}.", parts[0], parts[1]),
+            format!("{token}x"),
+            String::new(),
+            "a.b".into(),
+        ] {
             assert_eq!(key(SECRET).verify(&forged, at(1_001)), None, "{forged}");
         }
     }
@@ -105,7 +115,10 @@ mod tests {
         };
         let whole = serde_json::json!({"admin": true, "exp": 5_000, "iat": 1, "username": "a@b.c"});
         let endless = serde_json::json!({"admin": true, "iat": 1, "username": "a@b.c"});
-        assert!(key(SECRET).verify(&sign(Algorithm::HS256, whole.clone()), at(2)).is_some(), "an original's token");
+        assert!(
+            key(SECRET).verify(&sign(Algorithm::HS256, whole.clone()), at(2)).is_some(),
+            "an original's token"
+        );
         assert_eq!(key(SECRET).verify(&sign(Algorithm::HS512, whole), at(2)), None);
         assert_eq!(key(SECRET).verify(&sign(Algorithm::HS256, endless), at(2)), None);
     }

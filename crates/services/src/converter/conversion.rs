@@ -35,7 +35,8 @@ enum Ended {
 impl From<PortError> for Ended {
     fn from(error: PortError) -> Ended {
         tracing::warn!(error = &error as &dyn std::error::Error, "the store failed during a conversion");
-        let text = "The video or its MP3 could not be read or stored just now. Tapedeck tries again by itself.";
+        let text =
+            "The video or its MP3 could not be read or stored just now. Tapedeck tries again by itself.";
         Ended::Failed(Failure { code: "store-unavailable".into(), text: text.into() }, Verdict::Transient)
     }
 }
@@ -62,10 +63,15 @@ pub(super) async fn run(converter: &Converter, job: Job, stop: CancellationToken
     match converter.ledger.apply(job.id, event).await {
         Ok(_) if converted => failpoints::reach("conversion.converted"),
         // The record lists it among its intents: the sweeper deletes it. Here it is only sooner.
-        Ok(_) | Err(TransitionError::Missing | TransitionError::Refused(_)) => remove_own(converter, mp3_fid).await,
+        Ok(_) | Err(TransitionError::Missing | TransitionError::Refused(_)) => {
+            remove_own(converter, mp3_fid).await
+        }
         // In doubt: the lease runs out, and the sweeper decides by the record.
         Err(TransitionError::Store(error)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the end of a conversion could not be recorded");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the end of a conversion could not be recorded"
+            );
         }
     }
 }
@@ -76,7 +82,12 @@ async fn remove_own(converter: &Converter, mp3_fid: Id) {
     }
 }
 
-async fn convert(converter: &Converter, job: &Job, mp3_fid: Id, stop: &CancellationToken) -> Result<Mp3, Ended> {
+async fn convert(
+    converter: &Converter,
+    job: &Job,
+    mp3_fid: Id,
+    stop: &CancellationToken,
+) -> Result<Mp3, Ended> {
     let input = converter.blobs.engine_input(Blob::video(job.id)).await?.ok_or_else(video_missing)?;
     converter.ledger.apply(job.id, Event::Intend { fence: job.fence, mp3_fid }).await?;
     failpoints::reach("conversion.intended");
@@ -84,7 +95,8 @@ async fn convert(converter: &Converter, job: &Job, mp3_fid: Id, stop: &Cancellat
     let cancel = Cancel::default();
     let progress = Arc::new(Mutex::new(0.0));
     let (sender, pieces) = mpsc::channel(16);
-    let engine = start_engine(converter, job, input, ChannelSink(sender), cancel.clone(), Arc::clone(&progress));
+    let engine =
+        start_engine(converter, job, input, ChannelSink(sender), cancel.clone(), Arc::clone(&progress));
     let heartbeat = heartbeat(converter, job, &progress);
     let work = async {
         let stored = store(pieces, &mut *writer).await;
@@ -120,7 +132,10 @@ async fn heartbeat(converter: &Converter, job: &Job, progress: &Mutex<f64>) -> E
             Ok(_) => failpoints::reach("conversion.beaten"),
             // A store that is away for a moment costs no conversion; away for long, it costs the lease.
             Err(TransitionError::Store(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a sign of life could not be recorded");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a sign of life could not be recorded"
+                );
             }
             Err(TransitionError::Missing | TransitionError::Refused(_)) => return Ended::Lost,
         }
@@ -141,7 +156,8 @@ fn start_engine(
     let title = Some(title.to_owned()).filter(|title| !title.is_empty());
     let options = Options { title: job.options.title.clone().or(title), ..job.options.clone() };
     spawn_blocking(move || {
-        let mut watch = |now: engine::Progress| *progress.lock().unwrap_or_else(PoisonError::into_inner) = now.fraction;
+        let mut watch =
+            |now: engine::Progress| *progress.lock().unwrap_or_else(PoisonError::into_inner) = now.fraction;
         engine.convert(input, &mut sink, &options, &limits, &cancel, &mut watch)
     })
 }
@@ -157,7 +173,9 @@ struct ChannelSink(mpsc::Sender<Piece>);
 
 impl ChannelSink {
     fn send(&self, piece: Piece) -> io::Result<()> {
-        self.0.blocking_send(piece).map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the MP3's store has closed"))
+        self.0
+            .blocking_send(piece)
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the MP3's store has closed"))
     }
 }
 
@@ -198,7 +216,10 @@ async fn verify(converter: &Converter, mp3_fid: Id, summary: &Summary) -> Result
     .map_err(|panic| unsound(panic.to_string()))?;
     let facts = checked.map_err(|defect| unsound(defect.to_string()))?;
     if facts.samples != summary.samples || size != summary.bytes {
-        let said = format!("{} samples in {size} bytes stored, {} in {} made", facts.samples, summary.samples, summary.bytes);
+        let said = format!(
+            "{} samples in {size} bytes stored, {} in {} made",
+            facts.samples, summary.samples, summary.bytes
+        );
         return Err(unsound(said));
     }
     failpoints::reach("conversion.verified");
@@ -242,6 +263,10 @@ fn failed_engine(error: &engine::Error) -> Ended {
         Kind::Suspect => Verdict::Suspect,
         Kind::Cancelled => return Ended::Lost,
     };
-    tracing::warn!(code = error.code.as_str(), error = error as &dyn std::error::Error, "a conversion failed");
+    tracing::warn!(
+        code = error.code.as_str(),
+        error = error as &dyn std::error::Error,
+        "a conversion failed"
+    );
     Ended::Failed(Failure { code: error.code.as_str().to_owned(), text: error.text.clone() }, verdict)
 }

@@ -37,7 +37,8 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Result<Json<JobList>, Problem> {
     let identity = gateway.identify(&method, &headers).await?;
-    let Query(query) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-query", error.body_text()))?;
+    let Query(query) =
+        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-query", error.body_text()))?;
     let limit = query.limit.unwrap_or(LIST).clamp(1, LIST);
     let jobs = gateway.ledger.jobs.by_owner(&identity.email, query.before, limit).await;
     let jobs = jobs.map_err(|error| Problem::internal(&error))?;
@@ -89,7 +90,13 @@ pub(super) async fn no_such_route() -> Problem {
 }
 
 impl Gateway {
-    async fn change(&self, method: &Method, headers: &HeaderMap, id: &str, event: Event) -> Result<Job, Problem> {
+    async fn change(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        id: &str,
+        event: Event,
+    ) -> Result<Job, Problem> {
         let job = self.owned(method, headers, id).await?;
         self.ledger.apply(job.id, event).await.map_err(|error| match error {
             TransitionError::Missing => file::not_found(),

@@ -49,7 +49,8 @@ pub(super) async fn download(
     let found = async {
         let identity = gateway.identify(&method, &headers).await?;
         let fid = query.fid.filter(|fid| !fid.is_empty());
-        let fid = fid.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "fid-required", "fid is required"))?;
+        let fid =
+            fid.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "fid-required", "fid is required"))?;
         let id: Id = fid.parse().map_err(|_| file::not_found())?;
         let job = gateway.owned_by_either_id(&identity, id).await?;
         gateway.send_mp3(&job, &headers, file::Disposition::Attachment).await

@@ -62,7 +62,9 @@ impl Feed {
                     Ok(now) => {
                         sender.send_if_modified(|then| (*then != now).then(|| *then = now).is_some());
                     }
-                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "live events pause"),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "live events pause")
+                    }
                 }
             }
             owners.lock().unwrap_or_else(PoisonError::into_inner).remove(&owner);

@@ -65,7 +65,12 @@ impl Gateway {
     }
 
     /// The MP3, or the part of it that is asked for.
-    pub(super) async fn send_mp3(&self, job: &Job, headers: &HeaderMap, disposition: Disposition) -> Result<Response, Problem> {
+    pub(super) async fn send_mp3(
+        &self,
+        job: &Job,
+        headers: &HeaderMap,
+        disposition: Disposition,
+    ) -> Result<Response, Problem> {
         let (Some(id), Some(mp3)) = (job.mp3_fid, &job.mp3) else { return Err(no_mp3(job)) };
         let etag = format!("\"{}\"", mp3.sha256);
         if matches_etag(headers.get(header::IF_NONE_MATCH), &etag) {
@@ -77,7 +82,8 @@ impl Gateway {
             let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range-not-satisfiable", detail);
             return Ok((all, problem).into_response());
         };
-        let bytes = self.blobs.read(Blob::mp3(id), part.clone()).await.map_err(|error| Problem::internal(&error))?;
+        let bytes =
+            self.blobs.read(Blob::mp3(id), part.clone()).await.map_err(|error| Problem::internal(&error))?;
         let mut response = Body::from_stream(bytes).into_response();
         let out = response.headers_mut();
         if part != (0..mp3.size) {
@@ -105,7 +111,9 @@ fn no_mp3(job: &Job) -> Problem {
             "this MP3 was deleted when its time was up; upload the video again",
         ),
         (State::Failed, Some(error)) => Problem::new(StatusCode::CONFLICT, "failed", error.text.clone()),
-        (State::Cancelled, _) => Problem::new(StatusCode::CONFLICT, "cancelled", "this conversion was cancelled; retry it first"),
+        (State::Cancelled, _) => {
+            Problem::new(StatusCode::CONFLICT, "cancelled", "this conversion was cancelled; retry it first")
+        }
         (state, _) => {
             let detail = format!("the MP3 is not ready yet: the job is {state}; try again in a moment");
             Problem { retry_after: Some(2), ..Problem::new(StatusCode::CONFLICT, "not-ready", detail) }
@@ -116,7 +124,9 @@ fn no_mp3(job: &Job) -> Problem {
 /// The range asked for: the whole where none is, or where the client's part is of another file; `None` where it is none of this file.
 fn wanted(headers: &HeaderMap, mp3: &Mp3, etag: &str) -> Option<Range<u64>> {
     let whole = 0..mp3.size;
-    let Some(range) = headers.get(header::RANGE).and_then(|range| range.to_str().ok()) else { return Some(whole) };
+    let Some(range) = headers.get(header::RANGE).and_then(|range| range.to_str().ok()) else {
+        return Some(whole);
+    };
     if headers.get(header::IF_RANGE).is_some_and(|known| known.as_bytes() != etag.as_bytes()) {
         return Some(whole);
     }
@@ -133,16 +143,27 @@ fn wanted(headers: &HeaderMap, mp3: &Mp3, etag: &str) -> Option<Range<u64>> {
 
 fn matches_etag(known: Option<&HeaderValue>, etag: &str) -> bool {
     let Some(known) = known.and_then(|known| known.to_str().ok()) else { return false };
-    known.split(',').any(|known| matches!(known.trim().trim_start_matches("W/"), "*") || known.trim().trim_start_matches("W/") == etag)
+    known.split(',').any(|known| {
+        matches!(known.trim().trim_start_matches("W/"), "*") || known.trim().trim_start_matches("W/") == etag
+    })
 }
 
 /// RFC 6266: a plain name for old clients, the real one in UTF-8.
 fn content_disposition(disposition: Disposition, name: &str) -> String {
     let kind = if disposition == Disposition::Inline { "inline" } else { "attachment" };
-    let plain: String = name.chars().map(|c| if c.is_ascii_graphic() && !r#""\%;/"#.contains(c) || c == ' ' { c } else { '_' }).collect();
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() && !r#""\%;/"#.contains(c) || c == ' ' { c } else { '_' })
+        .collect();
     let encoded: String = name
         .bytes()
-        .map(|b| if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
         .collect();
     format!("{kind}; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
 }
@@ -156,7 +177,8 @@ mod tests {
     use super::*;
 
     fn ask(pairs: &[(header::HeaderName, &'static str)]) -> Option<Range<u64>> {
-        let headers = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+        let headers =
+            pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
         wanted(&headers, &Mp3 { size: 1000, sha256: "abc".into(), duration: 1.0 }, "\"abc\"")
     }
 

@@ -58,7 +58,11 @@ pub(super) struct SetUpQuery {
     token: String,
 }
 
-pub(super) async fn home(State(gateway): State<Arc<Gateway>>, method: Method, headers: HeaderMap) -> Response {
+pub(super) async fn home(
+    State(gateway): State<Arc<Gateway>>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
     if session::session_cookie(&headers).is_none() {
         return sign_in(StatusCode::OK, None, String::new(), String::new());
     }
@@ -67,7 +71,9 @@ pub(super) async fn home(State(gateway): State<Arc<Gateway>>, method: Method, he
         Err(problem) if problem.status == StatusCode::FORBIDDEN => {
             sign_in(StatusCode::OK, None, String::new(), String::new())
         }
-        Err(problem) => render(problem.status, &ProblemPage { title: "Not available".into(), text: problem.detail }),
+        Err(problem) => {
+            render(problem.status, &ProblemPage { title: "Not available".into(), text: problem.detail })
+        }
     }
 }
 
@@ -97,7 +103,12 @@ pub(super) fn sign_in(status: StatusCode, error: Option<String>, email: String, 
     render(status, &SignInPage { error, email, next })
 }
 
-pub(super) fn set_up_form(status: StatusCode, token: String, error: Option<String>, email: String) -> Response {
+pub(super) fn set_up_form(
+    status: StatusCode,
+    token: String,
+    error: Option<String>,
+    email: String,
+) -> Response {
     render(status, &SetUpPage { token, error, email })
 }
 

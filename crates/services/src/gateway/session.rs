@@ -37,7 +37,8 @@ impl Gateway {
                 return Err(Problem::new(StatusCode::UNAUTHORIZED, "missing-credentials", detail));
             }
             BearerHeader::Absent => {
-                let missing = || Problem::new(StatusCode::UNAUTHORIZED, "missing-credentials", "missing credentials");
+                let missing =
+                    || Problem::new(StatusCode::UNAUTHORIZED, "missing-credentials", "missing credentials");
                 let token = session_cookie(headers).ok_or_else(missing)?;
                 same_origin(method, headers)?;
                 token
@@ -160,7 +161,10 @@ mod tests {
     use axum::http::{HeaderName, HeaderValue};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]
@@ -168,9 +172,29 @@ mod tests {
         for (method, pairs, allowed) in [
             (Method::POST, &[("sec-fetch-site", "same-origin")][..], true),
             (Method::POST, &[("sec-fetch-site", "cross-site")], false),
-            (Method::GET, &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "audio")], false),
-            (Method::GET, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")], true),
-            (Method::GET, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")], false),
+            (
+                Method::GET,
+                &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "audio")],
+                false,
+            ),
+            (
+                Method::GET,
+                &[
+                    ("sec-fetch-site", "cross-site"),
+                    ("sec-fetch-mode", "navigate"),
+                    ("sec-fetch-dest", "document"),
+                ],
+                true,
+            ),
+            (
+                Method::GET,
+                &[
+                    ("sec-fetch-site", "cross-site"),
+                    ("sec-fetch-mode", "navigate"),
+                    ("sec-fetch-dest", "iframe"),
+                ],
+                false,
+            ),
             (Method::POST, &[("origin", "http://evil.example"), ("host", "localhost:8080")], false),
             (Method::POST, &[("origin", "http://localhost:8080"), ("host", "localhost:8080")], true),
             (Method::POST, &[("origin", "null"), ("host", "localhost:8080")], false),
@@ -182,7 +206,10 @@ mod tests {
 
     #[test]
     fn the_session_is_found_among_other_cookies() {
-        assert_eq!(session_cookie(&headers(&[("cookie", "a=b; tapedeck_session=x.y.z; c=d")])), Some("x.y.z".into()));
+        assert_eq!(
+            session_cookie(&headers(&[("cookie", "a=b; tapedeck_session=x.y.z; c=d")])),
+            Some("x.y.z".into())
+        );
         assert_eq!(session_cookie(&headers(&[("cookie", "tapedeck_session=")])), None);
         assert_eq!(session_cookie(&HeaderMap::new()), None);
     }

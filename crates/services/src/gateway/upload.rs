@@ -12,7 +12,9 @@ use crate::{
 use aws_lc_rs::digest;
 use axum::{
     Json,
-    extract::{Multipart, Query, State, multipart::Field, multipart::MultipartError, multipart::MultipartRejection},
+    extract::{
+        Multipart, Query, State, multipart::Field, multipart::MultipartError, multipart::MultipartRejection,
+    },
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -42,17 +44,26 @@ pub(super) async fn upload(
     headers: HeaderMap,
     form: Result<Multipart, MultipartRejection>,
 ) -> Response {
-    let json = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("json"));
+    let json = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("json"));
     let receptions = gateway.receptions.clone();
     // In a task of its own: when the client goes away, the handler is dropped, but the reception cleans up.
     let request_id = http::request_id();
     let reception = async move {
         let identity = gateway.identify(&method, &headers).await;
-        let mut form = form.map_err(|_| one_file_required())?;
+        let mut form = match (form, &identity) {
+            (Ok(form), _) => form,
+            (Err(_), Ok(_)) => return Err(one_file_required()),
+            (Err(_), Err(denied)) => return Err(denied.clone()),
+        };
         let received = async {
-            let Query(query) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-query", error.body_text()))?;
+            let identity = identity?;
+            let Query(query) = query
+                .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-query", error.body_text()))?;
             gateway.check_announced_size(&headers)?;
-            gateway.receive(identity?, &query, request_id, &mut form).await
+            gateway.receive(identity, &query, request_id, &mut form).await
         };
         let received = received.await;
         if received.is_err() {
@@ -92,7 +103,8 @@ struct Reception<'a> {
 
 impl Gateway {
     fn check_announced_size(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let announced =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         match announced {
             Some(length) if length > self.settings.upload_limit.saturating_add(FORM) => Err(self.too_large()),
             _ => Ok(()),
@@ -101,12 +113,20 @@ impl Gateway {
 
     fn too_large(&self) -> Problem {
         let limit = human_size(self.settings.upload_limit);
-        let detail = format!("This file is too large: the limit is {limit}. Cut it into parts, or send its sound alone.");
+        let detail = format!(
+            "This file is too large: the limit is {limit}. Cut it into parts, or send its sound alone."
+        );
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
     }
 
     /// Receives the form; its one file becomes a queued job.
-    async fn receive(&self, identity: Identity, query: &UploadQuery, request_id: String, form: &mut Multipart) -> Result<Job, Problem> {
+    async fn receive(
+        &self,
+        identity: Identity,
+        query: &UploadQuery,
+        request_id: String,
+        form: &mut Multipart,
+    ) -> Result<Job, Problem> {
         let mut reception: Option<Reception<'_>> = None;
         let outcome = self.read_form(&mut reception, identity, query, request_id, form).await;
         match (outcome, reception) {
@@ -129,7 +149,14 @@ impl Gateway {
         request_id: String,
         form: &mut Multipart,
     ) -> Result<(), Problem> {
-        while let Some(mut field) = self.in_time(form.next_field()).await?? {
+        loop {
+            let mut field = match self.in_time(form.next_field()).await? {
+                Ok(Some(field)) => field,
+                Ok(None) => break,
+                // A body that holds no part at all, not even the form's end, holds no file either.
+                Err(_) if reception.is_none() => return Err(one_file_required()),
+                Err(broken_off) => return Err(broken_off),
+            };
             let Some(name) = field.file_name().map(last_part) else { continue };
             let first = self.in_time(field.chunk()).await??;
             if name.is_empty() && first.is_none() {
@@ -145,11 +172,21 @@ impl Gateway {
             failpoints::reach("upload.first_bytes_written");
             received.write_all(&mut field).await?;
         }
-        if reception.as_ref().is_some_and(|reception| reception.size == 0) { Err(empty_file()) } else { Ok(()) }
+        if reception.as_ref().is_some_and(|reception| reception.size == 0) {
+            Err(empty_file())
+        } else {
+            Ok(())
+        }
     }
 
     /// A record, a sign of life, and a file to write into: in this order.
-    async fn begin(&self, identity: &Identity, file_name: String, query: &UploadQuery, request_id: String) -> Result<Reception<'_>, Problem> {
+    async fn begin(
+        &self,
+        identity: &Identity,
+        file_name: String,
+        query: &UploadQuery,
+        request_id: String,
+    ) -> Result<Reception<'_>, Problem> {
         let ledger = &self.ledger;
         let file_name = if file_name.is_empty() { "video".to_owned() } else { file_name };
         let mut job = Job::receiving(
@@ -221,7 +258,10 @@ impl Gateway {
     }
 
     /// The next piece of the body, unless the client falls silent.
-    async fn in_time<T>(&self, piece: impl Future<Output = Result<T, MultipartError>>) -> Result<Result<T, Problem>, Problem> {
+    async fn in_time<T>(
+        &self,
+        piece: impl Future<Output = Result<T, MultipartError>>,
+    ) -> Result<Result<T, Problem>, Problem> {
         match tokio::time::timeout(self.settings.upload_idle, piece).await {
             Ok(piece) => Ok(piece.map_err(broken_off)),
             Err(_) => {
@@ -270,7 +310,8 @@ impl Reception<'_> {
     /// The broken build that the kill suite must catch: the answer first, the file later.
     fn promise_too_early(self) -> Result<Job, Problem> {
         let Reception { gateway, job, writer, digest, size, .. } = self;
-        let (ledger, blobs, auth) = (gateway.ledger.clone(), Arc::clone(&gateway.blobs), Arc::clone(&gateway.auth));
+        let (ledger, blobs, auth) =
+            (gateway.ledger.clone(), Arc::clone(&gateway.blobs), Arc::clone(&gateway.auth));
         let late = Gateway::new(ledger, blobs, auth, gateway.settings.clone(), gateway.stopping.clone());
         let id = job.id;
         tokio::spawn(async move {
@@ -282,7 +323,13 @@ impl Reception<'_> {
 }
 
 impl Gateway {
-    async fn keep(&self, id: Id, writer: Box<dyn BlobWriter>, digest: digest::Context, size: u64) -> Result<Job, Problem> {
+    async fn keep(
+        &self,
+        id: Id,
+        writer: Box<dyn BlobWriter>,
+        digest: digest::Context,
+        size: u64,
+    ) -> Result<Job, Problem> {
         failpoints::reach("upload.written");
         if let Err(error) = writer.commit().await {
             self.abandon(id).await;
@@ -338,12 +385,14 @@ fn empty_file() -> Problem {
 }
 
 fn taken_away() -> Problem {
-    let detail = "This upload was cancelled while it was under way. Send the file again if you still want it.";
+    let detail =
+        "This upload was cancelled while it was under way. Send the file again if you still want it.";
     Problem::new(StatusCode::CONFLICT, "upload-cancelled", detail)
 }
 
 fn broken_off(error: MultipartError) -> Problem {
-    let detail = format!("The upload broke off or is no valid form ({}). Send the file again.", error.body_text());
+    let detail =
+        format!("The upload broke off or is no valid form ({}). Send the file again.", error.body_text());
     Problem::new(StatusCode::BAD_REQUEST, "upload-broken", detail)
 }
 

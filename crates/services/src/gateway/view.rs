@@ -63,7 +63,11 @@ impl From<&Job> for JobView {
             size: job.video.as_ref().map(|video| video.size),
             error: job.error.clone(),
             mp3_fid: mp3.and(job.mp3_fid),
-            mp3: mp3.map(|mp3| Mp3View { size: mp3.size, duration: mp3.duration, sha256: mp3.sha256.clone() }),
+            mp3: mp3.map(|mp3| Mp3View {
+                size: mp3.size,
+                duration: mp3.duration,
+                sha256: mp3.sha256.clone(),
+            }),
             attempt: job.attempt,
             actions: job.actions(),
             created: job.created,

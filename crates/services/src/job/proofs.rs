@@ -39,9 +39,11 @@ fn start() -> Job {
     Job::receiving(id(1), "a@b.c".into(), "talk.mp4".into(), "w".into(), "r".into(), Timestamp::UNIX_EPOCH)
 }
 
+type Maker = fn(&Job, bool, u8) -> Event;
+
 /// An event, with a fence, beat or attempt that is the current one or a stale one.
-fn events() -> impl Strategy<Value = (fn(&Job, bool, u8) -> Event, bool, u8)> {
-    let makers: Vec<fn(&Job, bool, u8) -> Event> = vec![
+fn events() -> impl Strategy<Value = (Maker, bool, u8)> {
+    let makers: Vec<Maker> = vec![
         |_, _, _| Event::Accept { video: video() },
         |_, _, _| Event::Abandon,
         |job, stale, n| Event::Beat { fence: fence(job, stale), progress: f64::from(n) / 200.0 },
@@ -67,7 +69,9 @@ fn events() -> impl Strategy<Value = (fn(&Job, bool, u8) -> Event, bool, u8)> {
         |_, _, _| Event::Delete,
         |_, _, _| Event::TimeUp,
         |_, _, n| Event::Published { queue: if n % 2 == 0 { Queue::Video } else { Queue::Mp3 } },
-        |job, _, n| Event::Deleted { blob: job.garbage().get(usize::from(n)).copied().unwrap_or(Blob::mp3(id(255))) },
+        |job, _, n| Event::Deleted {
+            blob: job.garbage().get(usize::from(n)).copied().unwrap_or(Blob::mp3(id(255))),
+        },
         |_, _, _| Event::ClaimMail { worker: "n".into() },
         |job, _, _| Event::BeatMail { attempt: job.mail.attempt },
         |job, stale, _| Event::MailSent { attempt: job.mail.attempt.saturating_sub(stale.into()) },
@@ -88,12 +92,19 @@ fn fence(job: &Job, stale: bool) -> u64 {
 fn check(job: &Job) {
     let leased = matches!(job.state, State::Receiving | State::Converting);
     assert_eq!(job.lease.is_some(), leased, "a lease is held exactly while somebody receives or converts");
-    assert_eq!(job.mp3.is_some(), job.state == State::Converted, "an MP3 is there exactly when the job is converted");
+    assert_eq!(
+        job.mp3.is_some(),
+        job.state == State::Converted,
+        "an MP3 is there exactly when the job is converted"
+    );
     assert_eq!(job.mail.lease.is_some(), job.mail.state == MailState::Sending);
     if !job.state.is_ended() {
         let looked_at = job.due(Task::Convert).or(job.due(Task::Sweep));
         assert!(looked_at.is_some(), "{:?}: nobody would look at this job again", job.state);
-        assert!(job.state == State::Receiving || job.video_is_kept(), "a job that shall be converted needs its video");
+        assert!(
+            job.state == State::Receiving || job.video_is_kept(),
+            "a job that shall be converted needs its video"
+        );
     }
     if job.state.is_ended() {
         assert!(job.due(Task::Sweep).is_some(), "{:?}: this record would stay for ever", job.state);

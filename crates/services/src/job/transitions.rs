@@ -173,7 +173,8 @@ impl Job {
             Event::MailLeaseLost { attempt, beat } => job.mail_lease_lost(attempt, beat)?,
         }
         if job.state != self.state {
-            let why = job.error.as_ref().filter(|_| job.state != State::Queued).map(|error| error.code.clone());
+            let why =
+                job.error.as_ref().filter(|_| job.state != State::Queued).map(|error| error.code.clone());
             job.history.push(Passage { at: now, to: job.state, why });
         }
         Ok(job)
@@ -227,7 +228,14 @@ impl Job {
         Ok(())
     }
 
-    fn converted(&mut self, fence: u64, mp3_fid: Id, mp3: Mp3, now: Timestamp, policy: &Policy) -> Result<(), Refused> {
+    fn converted(
+        &mut self,
+        fence: u64,
+        mp3_fid: Id,
+        mp3: Mp3,
+        now: Timestamp,
+        policy: &Policy,
+    ) -> Result<(), Refused> {
         self.require(&[State::Converting])?;
         self.held(fence)?;
         self.state = State::Converted;
@@ -244,7 +252,14 @@ impl Job {
         Ok(())
     }
 
-    fn fail(&mut self, fence: u64, failure: Failure, verdict: Verdict, now: Timestamp, policy: &Policy) -> Result<(), Refused> {
+    fn fail(
+        &mut self,
+        fence: u64,
+        failure: Failure,
+        verdict: Verdict,
+        now: Timestamp,
+        policy: &Policy,
+    ) -> Result<(), Refused> {
         self.require(&[State::Converting])?;
         self.held(fence)?;
         self.attempt_ended(failure, verdict, now, policy);
@@ -331,7 +346,9 @@ impl Job {
 
     fn delete(&mut self, now: Timestamp, policy: &Policy) {
         match self.state {
-            State::Receiving | State::Queued | State::Converting | State::RetryWait => self.state = State::Cancelled,
+            State::Receiving | State::Queued | State::Converting | State::RetryWait => {
+                self.state = State::Cancelled
+            }
             State::Converted => self.state = State::Expired,
             State::Failed | State::Cancelled | State::Expired => {}
         }
@@ -390,7 +407,14 @@ impl Job {
         Ok(())
     }
 
-    fn mail_failed(&mut self, attempt: u32, text: String, permanent: bool, now: Timestamp, policy: &Policy) -> Result<(), Refused> {
+    fn mail_failed(
+        &mut self,
+        attempt: u32,
+        text: String,
+        permanent: bool,
+        now: Timestamp,
+        policy: &Policy,
+    ) -> Result<(), Refused> {
         if permanent || attempt >= policy.mail_attempts {
             return self.mail_ended(attempt, MailState::Undeliverable, Some(text));
         }

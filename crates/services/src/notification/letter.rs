@@ -108,7 +108,8 @@ impl Sender {
         let expires = job.expires.map(|at| at.strftime("%-d %B %Y").to_string());
         if job.state == State::Failed {
             let (code, text) = job.error.as_ref().map_or(("", ""), |error| (&error.code, &error.text));
-            let words = Failed { file_name, text, code, url: &self.public_url, id: job.id.to_string(), expires };
+            let words =
+                Failed { file_name, text, code, url: &self.public_url, id: job.id.to_string(), expires };
             return Ok((format!("{file_name} could not be converted"), words.render()?));
         }
         let words = Ready {

@@ -2,6 +2,8 @@
 //!
 //! Each function panics with a sentence when the adapter breaks the contract. Adapters are given empty.
 
+#![expect(clippy::unwrap_used, reason = "these are tests, compiled into other crates' test binaries")]
+
 use super::*;
 use crate::{
     clock::SystemClock,
@@ -52,7 +54,11 @@ pub async fn jobs(jobs: Arc<dyn Jobs>) {
     let job = receiving("ana@example.com");
     assert_eq!(jobs.get(job.id).await.unwrap(), None, "an empty store is empty");
     assert_eq!(jobs.insert(&job).await.unwrap(), Swap::Won);
-    assert_eq!(jobs.insert(&Job { owner: "bob@example.com".into(), ..job.clone() }).await.unwrap(), Swap::Lost, "an id is taken once");
+    assert_eq!(
+        jobs.insert(&Job { owner: "bob@example.com".into(), ..job.clone() }).await.unwrap(),
+        Swap::Lost,
+        "an id is taken once"
+    );
     assert_eq!(jobs.get(job.id).await.unwrap().as_ref(), Some(&job), "what goes in comes out");
     one_of_many_wins(&jobs, &job).await;
     removal_compares(&jobs, job.id).await;
@@ -67,12 +73,21 @@ async fn one_of_many_wins(jobs: &Arc<dyn Jobs>, job: &Job) {
         let next = Job { version: job.version + 1, request_id: racer.to_string(), ..job.clone() };
         tokio::spawn(async move { (jobs.replace(&next).await.unwrap(), next) })
     });
-    let outcomes: Vec<_> = future::join_all(racers).await.into_iter().map(|outcome| outcome.unwrap()).collect();
+    let outcomes: Vec<_> =
+        future::join_all(racers).await.into_iter().map(|outcome| outcome.unwrap()).collect();
     let winners: Vec<_> = outcomes.iter().filter(|(swap, _)| *swap == Swap::Won).collect();
     assert_eq!(winners.len(), 1, "of twenty swaps on one version exactly one wins");
-    assert_eq!(jobs.get(job.id).await.unwrap().as_ref(), Some(&winners[0].1), "and it is the winner's record that stands");
+    assert_eq!(
+        jobs.get(job.id).await.unwrap().as_ref(),
+        Some(&winners[0].1),
+        "and it is the winner's record that stands"
+    );
     let unknown = receiving("x@example.com");
-    assert_eq!(jobs.replace(&Job { version: 2, ..unknown }).await.unwrap(), Swap::Lost, "what is not there cannot be replaced");
+    assert_eq!(
+        jobs.replace(&Job { version: 2, ..unknown }).await.unwrap(),
+        Swap::Lost,
+        "what is not there cannot be replaced"
+    );
 }
 
 async fn removal_compares(jobs: &Arc<dyn Jobs>, id: Id) {
@@ -95,7 +110,11 @@ async fn owners_are_apart(jobs: &dyn Jobs) {
     assert_eq!(jobs.count_active("cai@example.com").await.unwrap(), 5);
     let deleted = after(&mine[0], Event::Delete, 1001);
     assert_eq!(jobs.replace(&deleted).await.unwrap(), Swap::Won);
-    assert_eq!(jobs.by_owner("cai@example.com", None, 10).await.unwrap().len(), 4, "deleted jobs are not listed");
+    assert_eq!(
+        jobs.by_owner("cai@example.com", None, 10).await.unwrap().len(),
+        4,
+        "deleted jobs are not listed"
+    );
     assert_eq!(jobs.count_active("cai@example.com").await.unwrap(), 4, "ended jobs are not active");
     assert!(jobs.get(mine[0].id).await.unwrap().is_some(), "but the record still is there");
 }
@@ -128,7 +147,10 @@ async fn mp3s_are_found_and_unique(jobs: &dyn Jobs) {
     assert_eq!(jobs.by_mp3(mp3_fid).await.unwrap(), None);
     assert_eq!(jobs.insert(&job).await.unwrap(), Swap::Won);
     assert_eq!(jobs.by_mp3(mp3_fid).await.unwrap().as_ref(), Some(&job));
-    assert!(!matches!(jobs.insert(&with_mp3("other@example.com")).await, Ok(Swap::Won)), "no two jobs have one MP3");
+    assert!(
+        !matches!(jobs.insert(&with_mp3("other@example.com")).await, Ok(Swap::Won)),
+        "no two jobs have one MP3"
+    );
     assert_eq!(jobs.by_mp3(job.id).await.unwrap(), None, "a video's id is no MP3's");
 }
 
@@ -180,14 +202,23 @@ async fn read_by_range(blobs: &dyn Blobs, blob: Blob, body: &[u8]) {
     let end = expected.len() as u64;
     for range in [0..end, 0..1, 2..9, end - 1..end, 261_119..261_121, 500_000..800_000, 5..5] {
         let slice = &expected[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()];
-        assert!(read(blobs, blob, range.clone()).await.unwrap() == slice, "bytes {range:?} are others than were written");
+        assert!(
+            read(blobs, blob, range.clone()).await.unwrap() == slice,
+            "bytes {range:?} are others than were written"
+        );
     }
-    assert!(read(blobs, blob, end - 5..end + 5).await.is_err(), "a file that ends early is an error, not a shorter read");
+    assert!(
+        read(blobs, blob, end - 5..end + 5).await.is_err(),
+        "a file that ends early is an error, not a shorter read"
+    );
 }
 
 async fn gone_when_deleted(blobs: &dyn Blobs, blob: Blob) {
     assert!(blobs.list(blob.bucket).await.unwrap().contains(&blob.id));
-    let other = Blob { bucket: if blob.bucket == Bucket::Videos { Bucket::Mp3s } else { Bucket::Videos }, id: blob.id };
+    let other = Blob {
+        bucket: if blob.bucket == Bucket::Videos { Bucket::Mp3s } else { Bucket::Videos },
+        id: blob.id,
+    };
     assert_eq!(blobs.size(other).await.unwrap(), None, "buckets are apart");
     blobs.delete(other).await.unwrap();
     assert!(blobs.size(blob).await.unwrap().is_some(), "deleting in one bucket leaves the other");
@@ -201,7 +232,10 @@ async fn gone_when_deleted(blobs: &dyn Blobs, blob: Blob) {
 async fn a_deleted_draft_cannot_be_committed(blobs: &dyn Blobs) {
     let blob = Blob::mp3(mint());
     let writer = write(blobs, blob, b"late").await;
-    assert!(blobs.list(Bucket::Mp3s).await.unwrap().contains(&blob.id), "an audit sees what is uncommitted, too");
+    assert!(
+        blobs.list(Bucket::Mp3s).await.unwrap().contains(&blob.id),
+        "an audit sees what is uncommitted, too"
+    );
     blobs.delete(blob).await.unwrap();
     assert!(writer.commit().await.is_err(), "a writer whose file was deleted must not bring it back");
     assert_eq!(blobs.size(blob).await.unwrap(), None);
@@ -227,16 +261,26 @@ pub async fn wake(wake: Arc<dyn Wake>) {
     let (first, other) = (message("ana@example.com"), message("bob@example.com"));
     wake.publish(Queue::Mp3, &other).await.unwrap();
     wake.publish(Queue::Video, &first).await.unwrap();
-    let delivery = tokio::time::timeout(Duration::from_secs(10), wake.next(Queue::Video)).await.expect("a message arrives");
+    let delivery = tokio::time::timeout(Duration::from_secs(10), wake.next(Queue::Video))
+        .await
+        .expect("a message arrives");
     assert_eq!(delivery.message, first);
     (delivery.ack)();
-    let delivery = tokio::time::timeout(Duration::from_secs(10), wake.next(Queue::Mp3)).await.expect("a message arrives");
+    let delivery = tokio::time::timeout(Duration::from_secs(10), wake.next(Queue::Mp3))
+        .await
+        .expect("a message arrives");
     assert_eq!(delivery.message, other);
     (delivery.ack)();
-    assert!(tokio::time::timeout(Duration::from_millis(100), wake.next(Queue::Video)).await.is_err(), "an acknowledged message is gone");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), wake.next(Queue::Video)).await.is_err(),
+        "an acknowledged message is gone"
+    );
     for _ in 0..1000 {
         // More than anyone takes must not block whoever publishes.
-        tokio::time::timeout(Duration::from_secs(10), wake.publish(Queue::Video, &first)).await.expect("publishing goes on").unwrap();
+        tokio::time::timeout(Duration::from_secs(10), wake.publish(Queue::Video, &first))
+            .await
+            .expect("publishing goes on")
+            .unwrap();
     }
 }
 
@@ -246,12 +290,24 @@ pub async fn users(users: Arc<dyn Users>) {
     assert_eq!(users.find("Ana@Example.com").await.unwrap(), None);
     let (ana, bob) = (user("Ana@Example.com", Role::Admin), user("bob@example.com", Role::User));
     let firsts = (0..8).map(|_| users.add_first(&ana));
-    let won = future::join_all(firsts).await.into_iter().filter(|swap| *swap.as_ref().unwrap() == Swap::Won).count();
+    let won = future::join_all(firsts)
+        .await
+        .into_iter()
+        .filter(|swap| *swap.as_ref().unwrap() == Swap::Won)
+        .count();
     assert_eq!(won, 1, "there is one first user, however many try");
     assert_eq!(users.add_first(&bob).await.unwrap(), Swap::Lost);
     assert_eq!(users.add(&bob).await.unwrap(), Swap::Won);
-    assert_eq!(users.add(&user("BOB@example.com", Role::Admin)).await.unwrap(), Swap::Lost, "an e-mail is taken whatever its case");
-    assert_eq!(users.find("ana@example.COM").await.unwrap(), Some(ana.clone()), "found by any case, spelled as written");
+    assert_eq!(
+        users.add(&user("BOB@example.com", Role::Admin)).await.unwrap(),
+        Swap::Lost,
+        "an e-mail is taken whatever its case"
+    );
+    assert_eq!(
+        users.find("ana@example.COM").await.unwrap(),
+        Some(ana.clone()),
+        "found by any case, spelled as written"
+    );
     assert_eq!(users.set_password("ANA@example.com", "$argon2id$y").await.unwrap(), Swap::Won);
     assert_eq!(users.set_password("nobody@example.com", "z").await.unwrap(), Swap::Lost);
     let changed = User { password: "$argon2id$y".into(), ..ana };
@@ -266,16 +322,21 @@ pub async fn users(users: Arc<dyn Users>) {
 
 /// Mailer: the mail arrives, byte for byte; `inbox` reads what has arrived for an address.
 pub async fn mailer<F: Future<Output = Vec<Vec<u8>>>>(mailer: Arc<dyn Mailer>, inbox: impl Fn(String) -> F) {
-    let letter = |message_id: &str, to: &str| Letter {
+    let letter = |message_id: &str, to: &str| {
+        Letter {
         message_id: message_id.into(),
         to: to.into(),
         text: format!("Message-ID: <{message_id}>\r\nFrom: tapedeck@example.com\r\nTo: {to}\r\nSubject: MP3 Download\r\n\r\nready\r\n").into_bytes(),
+    }
     };
-    let (first, second) = (letter("1.converted.1@example.com", "ana@example.com"), letter("2.failed.1@example.com", "bob@example.com"));
+    let (first, second) = (
+        letter("1.converted.1@example.com", "ana@example.com"),
+        letter("2.failed.1@example.com", "bob@example.com"),
+    );
     mailer.send(&first).await.unwrap();
     mailer.send(&second).await.unwrap();
-    assert_eq!(inbox("ana@example.com".into()).await, [first.text.clone()]);
-    assert_eq!(inbox("bob@example.com".into()).await, [second.text]);
+    assert_eq!(inbox("ana@example.com".into()).await, vec![first.text]);
+    assert_eq!(inbox("bob@example.com".into()).await, vec![second.text]);
 }
 
 /// Auth: the right password gives a token, the token an identity, and nothing else does. `users` is the table behind it,
@@ -285,10 +346,17 @@ pub async fn auth(auth: Arc<dyn Auth>, users: Arc<dyn Users>, set_up_token: &str
     let password = crate::auth::hash_password("Qwerty123".into()).await.unwrap();
     let kevin = User { email: "Kevin@email.com".into(), password, role: Role::User };
     assert_eq!(users.add(&kevin).await.unwrap(), Swap::Won);
-    let token = auth.login("kevin@email.com", "Qwerty123", "192.0.2.1").await.expect("the right password signs in");
+    let token =
+        auth.login("kevin@email.com", "Qwerty123", "192.0.2.1").await.expect("the right password signs in");
     let identity = Identity { email: "Kevin@email.com".into(), role: Role::User };
-    assert_eq!(auth.validate(&token).await.expect("a fresh token is valid"), identity, "the owner is spelled as the row spells it");
-    for (email, password) in [("kevin@email.com", "qwerty123"), ("nobody@email.com", "Qwerty123"), ("", ""), ("a@b\nc", "x")] {
+    assert_eq!(
+        auth.validate(&token).await.expect("a fresh token is valid"),
+        identity,
+        "the owner is spelled as the row spells it"
+    );
+    for (email, password) in
+        [("kevin@email.com", "qwerty123"), ("nobody@email.com", "Qwerty123"), ("", ""), ("a@b\nc", "x")]
+    {
         let refused = auth.login(email, password, "192.0.2.1").await;
         assert!(matches!(refused, Err(AuthError::InvalidCredentials)), "{email}: {refused:?}");
     }
@@ -297,18 +365,26 @@ pub async fn auth(auth: Arc<dyn Auth>, users: Arc<dyn Users>, set_up_token: &str
         assert!(matches!(auth.validate(&forged).await, Err(AuthError::NotAuthorized)), "{forged}");
     }
     users.remove("kevin@email.com").await.unwrap();
-    assert!(matches!(auth.validate(&token).await, Err(AuthError::NotAuthorized)), "a removed user's token is void");
+    assert!(
+        matches!(auth.validate(&token).await, Err(AuthError::NotAuthorized)),
+        "a removed user's token is void"
+    );
     guessing_is_slowed(&*auth).await;
 }
 
 async fn set_up_makes_the_first_admin(auth: &dyn Auth, set_up_token: &str) {
     let wrong = auth.set_up("wrong", "georgio@email.com", "Admin123").await;
     assert!(matches!(wrong, Err(AuthError::SetUpOver)), "{wrong:?}");
-    for (email, password) in [("georgio@email.com", "short"), ("geor\ngio@email.com", "Admin123"), ("georgio", "Admin123")] {
+    for (email, password) in
+        [("georgio@email.com", "short"), ("geor\ngio@email.com", "Admin123"), ("georgio", "Admin123")]
+    {
         let unfit = auth.set_up(set_up_token, email, password).await;
         assert!(matches!(&unfit, Err(AuthError::Unfit(text)) if text.len() > 10), "{unfit:?}");
     }
-    let token = auth.set_up(set_up_token, "georgio@email.com", "Admin123").await.expect("the set-up link makes an admin");
+    let token = auth
+        .set_up(set_up_token, "georgio@email.com", "Admin123")
+        .await
+        .expect("the set-up link makes an admin");
     let admin = Identity { email: "georgio@email.com".into(), role: Role::Admin };
     assert_eq!(auth.validate(&token).await.expect("who is signed in at once"), admin);
     let again = auth.set_up(set_up_token, "eve@email.com", "Admin123").await;
@@ -316,10 +392,19 @@ async fn set_up_makes_the_first_admin(auth: &dyn Auth, set_up_token: &str) {
 }
 
 async fn guessing_is_slowed(auth: &dyn Auth) {
-    let guesses: Vec<_> = futures_util::stream::iter(0..30)
-        .then(|guess| async move { auth.login("georgio@email.com", &format!("guess{guess}"), "192.0.2.7").await })
-        .collect()
-        .await;
-    assert!(guesses.iter().any(|guess| matches!(guess, Err(AuthError::TooManyAttempts { seconds: 1.. }))), "thirty guesses in a row");
-    assert!(auth.login("georgio@email.com", "Admin123", "192.0.2.8").await.is_ok(), "another client still may");
+    let guesses: Vec<_> =
+        futures_util::stream::iter(0..30)
+            .then(|guess| async move {
+                auth.login("georgio@email.com", &format!("guess{guess}"), "192.0.2.7").await
+            })
+            .collect()
+            .await;
+    assert!(
+        guesses.iter().any(|guess| matches!(guess, Err(AuthError::TooManyAttempts { seconds: 1.. }))),
+        "thirty guesses in a row"
+    );
+    assert!(
+        auth.login("georgio@email.com", "Admin123", "192.0.2.8").await.is_ok(),
+        "another client still may"
+    );
 }

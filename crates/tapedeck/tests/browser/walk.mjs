@@ -3,6 +3,7 @@
 // Run as `node walk.mjs` against a Tapedeck without jobs, with these environment variables:
 //   BASE_URL, EMAIL, PASSWORD   the server, and the account to sign in with
 //   MEDIA                       folder with bbb_480p_30s.mp4, mp4__sample.mp4 and vp9__bear-vp9.webm (which has no sound)
+//   LONG                        folder with lecture-1.wav, lecture-2.wav and lecture-3.wav, half an hour each; two convert at once
 //   SCREENSHOTS                 folder for a picture of each state at each size, light and dark
 //   CHROMIUM                    path of the browser
 
@@ -28,6 +29,9 @@ const CRAWL = 100_000;
 const TALK = 'bbb_480p_30s.mp4';
 const CLIP = 'mp4__sample.mp4';
 const SILENT = 'vp9__bear-vp9.webm';
+/** Long enough to be looked at while they convert; more than convert at once. */
+const LONG = ['lecture-1.wav', 'lecture-2.wav', 'lecture-3.wav'];
+const long = env('LONG');
 
 const watched = await openWatched({ origin: base.origin, executablePath: env('CHROMIUM'), screenshots });
 const { page } = watched;
@@ -282,31 +286,25 @@ await step('an upload is cancelled by keyboard, and leaves nothing behind', asyn
   }
 });
 
-await step('a job is cancelled while it waits or works, and tried again', async () => {
-  const names = ['one.mp4', 'two.mp4', 'three.mp4', 'four.mp4'];
-  watched.provoke(/40\d|Failed to load resource.*cancel/);
-  await page.locator('#files').setInputFiles(copies(TALK, ...names));
-  // Hands are too slow for a short video: the first Cancel button of a job is pressed in the frame in which it appears.
-  const cancelled = page.waitForFunction((names) => {
-    const walk = /** @type {any} */ (globalThis).walk;
-    const rows = /** @type {HTMLElement[]} */ ([...document.querySelectorAll('.row')]);
-    const mine = rows.filter((row) => names.includes(row.querySelector('.name')?.textContent ?? ''));
-    const free = mine.find((row) => !row.dataset.state?.startsWith('upload-') && row.querySelector('[data-offer="cancel"]:not([aria-disabled="true"])'));
-    /** @type {HTMLElement | null | undefined} */ (free?.querySelector('[data-offer="cancel"]'))?.click();
-    const done = mine.find((row) => row.dataset.state === 'cancelled');
-    walk.cancelled = done?.querySelector('.name')?.textContent;
-    return walk.cancelled || (mine.length === names.length && mine.every((row) => row.dataset.state === 'converted') && 'none');
-  }, names);
-  const name = String(await (await cancelled).jsonValue());
-  watched.provoke();
-  if (name !== 'none') {
+await step('long ones are watched while they wait and convert, cancelled, and tried again', async () => {
+  await page.locator('#files').setInputFiles(LONG.map((name) => path.join(long, name)));
+  for (const name of LONG) await inState(name, 'queued', 'converting', 'converted');
+  const waiting = page.locator('.row[data-state="queued"] .status', { hasText: 'Waiting for its turn' });
+  const converting = page.locator('.row[data-state="converting"] .status', { hasText: /^Converting\s[1-9]\d?\s?%/ });
+  await waiting.first().waitFor();
+  await converting.first().waitFor();
+  await watched.inspect('converting');
+  for (const name of LONG) {
+    await pressByKeyboard(button(name, 'cancel'));
+    await inState(name, 'cancelled');
     check(/^Cancelled/.test(await status(name)), `it says: ${await status(name)}`);
-    await watched.inspect('cancelled');
-    for (const other of names.filter((one) => one !== name)) await inState(other, 'converted', 'cancelled');
-    for (const other of names) if (await button(other, 'retry').count()) await pressByKeyboard(button(other, 'retry'));
   }
-  for (const other of names) await inState(other, 'converted');
-  return name === 'none' ? 'not reached: every one was ready too soon' : name;
+  await watched.inspect('cancelled');
+  await pressByKeyboard(button(LONG[0], 'retry'));
+  await inState(LONG[0], 'converting');
+  await pressByKeyboard(button(LONG[0], 'cancel'));
+  await inState(LONG[0], 'cancelled');
+  check(!firstStepBack(await sightsOf(LONG[1])), 'progress went back');
 });
 
 await step('an MP3 is deleted by keyboard, after a question whose first answer is the harmless one', async () => {

@@ -2,15 +2,25 @@
 
 use crate::deck::{ANA, BOB, Deck, PASSWORD, Shape, tapedeck};
 use reqwest::{StatusCode, redirect};
-use std::{io::Write, path::Path, process::{Output, Stdio}};
+use std::{
+    io::Write,
+    path::Path,
+    process::{Output, Stdio},
+};
 
 /// Runs `tapedeck` with this on its standard input.
 fn run(data: &Path, arguments: &[&str], input: &str) -> (Output, String) {
-    let mut child = tapedeck(data, arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = tapedeck(data, arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // It may have refused before it read.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output, said)
 }
 
@@ -18,8 +28,15 @@ fn run(data: &Path, arguments: &[&str], input: &str) -> (Output, String) {
 fn users_are_added_listed_changed_and_removed() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path();
-    assert!(run(data, &["user", "add", "georgio@email.com", "--admin", "--password-stdin"], "Admin123\n").0.status.success());
-    assert!(run(data, &["user", "add", "kevin@email.com", "--password-stdin"], "Qwerty123").0.status.success());
+    assert!(
+        run(data, &["user", "add", "georgio@email.com", "--admin", "--password-stdin"], "Admin123\n")
+            .0
+            .status
+            .success()
+    );
+    assert!(
+        run(data, &["user", "add", "kevin@email.com", "--password-stdin"], "Qwerty123").0.status.success()
+    );
     assert_eq!(run(data, &["user", "list"], "").1, "georgio@email.com\tadmin\nkevin@email.com\tuser\n");
     for (arguments, input, word) in [
         (&["user", "add", "Georgio@email.com", "--password-stdin"][..], "Admin123\n", "account already"),
@@ -35,7 +52,12 @@ fn users_are_added_listed_changed_and_removed() {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
         assert!(said.contains(word), "{arguments:?}: {said}");
     }
-    assert!(run(data, &["user", "passwd", "KEVIN@email.com", "--password-stdin"], "another one\n").0.status.success());
+    assert!(
+        run(data, &["user", "passwd", "KEVIN@email.com", "--password-stdin"], "another one\n")
+            .0
+            .status
+            .success()
+    );
     assert!(run(data, &["user", "remove", "kevin@email.com"], "").0.status.success());
     assert_eq!(run(data, &["user", "list"], "").1, "georgio@email.com\tadmin\n");
 }
@@ -59,7 +81,10 @@ async fn removing_a_user_deletes_their_jobs_and_nobody_elses() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     crate::deck::add_user(deck.dir.path(), BOB, PASSWORD);
-    assert!(deck.sign_in(BOB).await.jobs().await.is_empty(), "whoever gets the name again gets nothing with it");
+    assert!(
+        deck.sign_in(BOB).await.jobs().await.is_empty(),
+        "whoever gets the name again gets nothing with it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,7 +92,12 @@ async fn the_page_signs_in_by_a_form_and_out_again() {
     let deck = Deck::start(Shape::OneProcess).await;
     let client = reqwest::Client::builder().redirect(redirect::Policy::none()).build().unwrap();
     let sign_in = async |password: &str, next: &str| {
-        client.post(format!("{}/session", deck.url)).form(&[("email", ANA), ("password", password), ("next", next)]).send().await.unwrap()
+        client
+            .post(format!("{}/session", deck.url))
+            .form(&[("email", ANA), ("password", password), ("next", next)])
+            .send()
+            .await
+            .unwrap()
     };
     let wrong = sign_in("wrong password", "").await;
     assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
@@ -80,7 +110,12 @@ async fn the_page_signs_in_by_a_form_and_out_again() {
     let page = client.get(&deck.url).header("cookie", cookie).send().await.unwrap();
     assert!(page.headers()["content-security-policy"].to_str().unwrap().contains("default-src 'self'"));
     let page = page.text().await.unwrap();
-    assert!(page.contains(ANA) && page.contains("30 days") && page.contains("7 days") && page.contains("24 hours"));
+    assert!(
+        page.contains(ANA)
+            && page.contains("30 days")
+            && page.contains("7 days")
+            && page.contains("24 hours")
+    );
     let out = client.post(format!("{}/session/end", deck.url)).header("cookie", cookie).send().await.unwrap();
     assert!(out.headers()["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
 }
@@ -90,13 +125,22 @@ async fn guessing_is_slowed_down_in_words() {
     let deck = Deck::start(Shape::FourProcesses).await;
     let mut statuses = Vec::new();
     for _ in 0..14 {
-        let guess = deck.client.post(format!("{}/login", deck.url)).basic_auth(ANA, Some("guess")).send().await.unwrap();
+        let guess = deck
+            .client
+            .post(format!("{}/login", deck.url))
+            .basic_auth(ANA, Some("guess"))
+            .send()
+            .await
+            .unwrap();
         statuses.push(guess.status());
         if guess.status() == StatusCode::TOO_MANY_REQUESTS {
             assert!(guess.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 0);
             assert!(guess.text().await.unwrap().contains("try again in"));
         }
     }
-    assert!(statuses.contains(&StatusCode::UNAUTHORIZED) && statuses.contains(&StatusCode::TOO_MANY_REQUESTS), "{statuses:?}");
+    assert!(
+        statuses.contains(&StatusCode::UNAUTHORIZED) && statuses.contains(&StatusCode::TOO_MANY_REQUESTS),
+        "{statuses:?}"
+    );
     deck.sign_in(BOB).await;
 }

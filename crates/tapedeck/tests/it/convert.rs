@@ -19,12 +19,17 @@ fn folder(files: &[&str]) -> TempDir {
 }
 
 fn convert(dir: &Path, arguments: &[&str]) -> (i32, String) {
-    let Output { status, stdout, stderr } = tapedeck(dir, &[&["convert"], arguments].concat()).current_dir(dir).output().unwrap();
-    (status.code().unwrap(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
+    let Output { status, stdout, stderr } =
+        tapedeck(dir, &[&["convert"], arguments].concat()).current_dir(dir).output().unwrap();
+    (
+        status.code().unwrap(),
+        format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)),
+    )
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -35,7 +40,10 @@ fn files_become_mp3s_beside_them_or_where_it_is_said() {
     let (code, said) = convert(dir.path(), &["mp4__sample.mp4", "wav__sample.wav"]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("mp4__sample.mp4 -> mp4__sample.mp3"), "{said}");
-    assert_eq!(names(dir.path()), ["mp4__sample.mp3", "mp4__sample.mp4", "wav__sample.mp3", "wav__sample.wav"]);
+    assert_eq!(
+        names(dir.path()),
+        ["mp4__sample.mp3", "mp4__sample.mp4", "wav__sample.mp3", "wav__sample.wav"]
+    );
     assert_eq!(convert(dir.path(), &["mp4__sample.mp4", "-o", "talk.mp3", "--quiet"]), (0, String::new()));
     fs::create_dir(dir.path().join("out")).unwrap();
     assert_eq!(convert(dir.path(), &["mp4__sample.mp4", "wav__sample.wav", "-o", "out"]).0, 0);
@@ -85,11 +93,12 @@ fn exit_codes_tell_scripts_what_happened_and_nothing_is_left() {
     assert!(dir.path().join("mp4__sample.mp3").exists(), "the others are converted all the same");
 }
 
-/// Twenty minutes of noise: long enough to be interrupted.
-fn long_video(dir: &Path) -> PathBuf {
+/// So many seconds of noise: long enough to be interrupted.
+pub fn long_video(dir: &Path, seconds: u32) -> PathBuf {
     let path = dir.join("long.wav");
+    let noise = format!("anoisesrc=r=44100:a=0.2:d={seconds}");
     let made = Command::new(tool("FFMPEG", "ffmpeg"))
-        .args(["-v", "error", "-f", "lavfi", "-i", "anoisesrc=r=44100:a=0.2:d=1200", "-ac", "2"])
+        .args(["-v", "error", "-f", "lavfi", "-i", &noise, "-ac", "2"])
         .arg(&path)
         .status()
         .unwrap();
@@ -100,7 +109,7 @@ fn long_video(dir: &Path) -> PathBuf {
 #[test]
 fn interrupted_or_killed_it_leaves_no_half_file_and_no_process() {
     let dir = tempfile::tempdir().unwrap();
-    let video = long_video(dir.path());
+    let video = long_video(dir.path(), 1200);
     for (signal, code) in [(libc::SIGINT, Some(130)), (libc::SIGTERM, Some(130)), (libc::SIGKILL, None)] {
         let mut child = tapedeck(dir.path(), &["convert"]).arg(&video).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(700));
@@ -125,12 +134,21 @@ fn children_of(pid: u32) -> Vec<u32> {
 #[test]
 fn a_terminal_shows_a_progress_bar_that_ends_with_the_result() {
     let dir = tempfile::tempdir().unwrap();
-    let video = long_video(dir.path());
+    let video = long_video(dir.path(), 1200);
     // `script` gives the program a terminal of its own.
-    let command = format!("{} convert {} -o {}", crate::deck::TAPEDECK, video.display(), dir.path().join("out.mp3").display());
-    let output = Command::new("script").args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm").output().unwrap();
+    let command = format!(
+        "{} convert {} -o {}",
+        crate::deck::TAPEDECK,
+        video.display(),
+        dir.path().join("out.mp3").display()
+    );
+    let output =
+        Command::new("script").args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}");
     assert!(said.contains(" % ") && said.contains("left"), "{said}");
-    assert!(said.trim_end().ends_with(')') && said.contains("long.wav ->") && said.contains("20:00"), "{said}");
+    assert!(
+        said.trim_end().ends_with(')') && said.contains("long.wav ->") && said.contains("20:00"),
+        "{said}"
+    );
 }

@@ -58,7 +58,9 @@ pub fn tapedeck(data: &Path, arguments: &[&str]) -> Command {
     }
     command.args(arguments).arg("--data").arg(data);
     // Quick to notice a death, so that tests are quick.
-    for (name, value) in [("POLL", "50ms"), ("BEAT", "200ms"), ("PATIENCE", "1500ms"), ("RETRY_WAIT", "100ms")] {
+    for (name, value) in
+        [("POLL", "50ms"), ("BEAT", "200ms"), ("PATIENCE", "1500ms"), ("RETRY_WAIT", "100ms")]
+    {
         command.env(format!("TAPEDECK_TIMING_{name}"), value);
     }
     command
@@ -91,7 +93,8 @@ impl Deck {
 
     /// A deck on a data folder that there is.
     pub async fn on(dir: TempDir, shape: Shape, environment: &[(&str, &str)]) -> Deck {
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let client = Client::builder().timeout(Duration::from_secs(120)).build().unwrap();
         let mut deck = Deck {
             dir,
@@ -122,7 +125,8 @@ impl Deck {
 
     /// Starts one process and waits until it says where it is.
     fn spawn(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> String {
-        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("test.log")).unwrap();
+        let log =
+            fs::File::options().create(true).append(true).open(self.dir.path().join("test.log")).unwrap();
         let mut child = tapedeck(self.dir.path(), arguments)
             .args(["--listen", "127.0.0.1:0"])
             .envs(&self.environment)
@@ -136,7 +140,10 @@ impl Deck {
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         self.banner.push_str(&line);
-        let url = line.trim().rsplit_once("http://").unwrap_or_else(|| panic!("no address in {line:?}; log:\n{}", self.log()));
+        let url = line
+            .trim()
+            .rsplit_once("http://")
+            .unwrap_or_else(|| panic!("no address in {line:?}; log:\n{}", self.log()));
         let url = format!("http://{}", url.1);
         // Whoever prints must not meet a closed pipe.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
@@ -199,7 +206,13 @@ impl Deck {
 
     /// Signs in over the original's `/login`.
     pub async fn sign_in(&self, email: &str) -> User<'_> {
-        let response = self.client.post(format!("{}/login", self.url)).basic_auth(email, Some(PASSWORD)).send().await.unwrap();
+        let response = self
+            .client
+            .post(format!("{}/login", self.url))
+            .basic_auth(email, Some(PASSWORD))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         User { deck: self, token: response.text().await.unwrap() }
     }
@@ -228,7 +241,9 @@ impl Deck {
         for job in jobs {
             let (id, state) = (job["id"].as_str().unwrap(), job["state"].as_str().unwrap());
             match state {
-                "converted" => *expected.entry(format!("mp3s/{}", job["mp3_fid"].as_str().unwrap())).or_default() += 1,
+                "converted" => {
+                    *expected.entry(format!("mp3s/{}", job["mp3_fid"].as_str().unwrap())).or_default() += 1
+                }
                 "failed" | "cancelled" => *expected.entry(format!("videos/{id}")).or_default() += 1,
                 _ => faults.push(format!("job {id} is {state}")),
             }
@@ -253,11 +268,17 @@ impl Deck {
     /// Engine processes of this deck's processes.
     pub fn engine_processes(&self) -> Vec<u32> {
         let parents: Vec<u32> = self.processes.lock().iter().map(Child::id).collect();
-        let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let processes = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
         let of_ours = |pid: &u32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-            after_name.split_whitespace().nth(1).and_then(|parent| parent.parse().ok()).is_some_and(|parent| parents.contains(&parent))
+            after_name
+                .split_whitespace()
+                .nth(1)
+                .and_then(|parent| parent.parse().ok())
+                .is_some_and(|parent| parents.contains(&parent))
         };
         processes.filter(of_ours).collect()
     }
@@ -265,7 +286,9 @@ impl Deck {
     /// The mails in the outbox, whole ones only.
     pub fn mails(&self) -> Vec<String> {
         let outbox = fs::read_dir(self.dir.path().join("outbox")).unwrap();
-        let mails = outbox.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|ending| ending == "eml"));
+        let mails = outbox
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "eml"));
         mails.map(|path| fs::read_to_string(path).unwrap()).collect()
     }
 
@@ -357,7 +380,11 @@ impl User<'_> {
             if states.contains(&job["state"].as_str().unwrap()) {
                 return job;
             }
-            assert!(Instant::now() < end, "waited for {states:?}, and it is {job:#}\nlog:\n{}", self.deck.log());
+            assert!(
+                Instant::now() < end,
+                "waited for {states:?}, and it is {job:#}\nlog:\n{}",
+                self.deck.log()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -94,20 +94,27 @@ async fn kill_and_restart(point: &str, shape: Shape, sabotage: &[(&str, &str)]) 
     }
     let witness = dir.path().join("witness");
     let witness_path = witness.to_str().unwrap().to_owned();
-    let mut environment = vec![("TAPEDECK_KILL_AT", point), ("TAPEDECK_KILL_WITNESS", witness_path.as_str()), ("TAPEDECK_TIMING_BEAT", "50ms")];
+    let mut environment = vec![
+        ("TAPEDECK_KILL_AT", point),
+        ("TAPEDECK_KILL_WITNESS", witness_path.as_str()),
+        ("TAPEDECK_TIMING_BEAT", "50ms"),
+    ];
     environment.extend(sabotage);
     let deck = Deck::on(dir, shape, &environment).await;
     let video = fs::read(media("bbb_480p_30s.mp4")).unwrap();
     let user = deck.sign_in(ANA).await;
     // A connection that dies with the process is no answer.
     let accepted = match user.try_upload("talk.mp4", video).await {
-        Ok(response) if response.status().is_success() => response.json::<Value>().await.ok().map(|job| job["id"].as_str().unwrap().to_owned()),
+        Ok(response) if response.status().is_success() => {
+            response.json::<Value>().await.ok().map(|job| job["id"].as_str().unwrap().to_owned())
+        }
         _ => None,
     };
     let mut faults = Vec::new();
     match deck.first_ended(Duration::from_secs(60)) {
         Some(status) if status.signal() == Some(libc::SIGKILL) => {}
-        other => faults.push(format!("the process did not die by SIGKILL at {point}, but: {other:?}\n{}", deck.log())),
+        other => faults
+            .push(format!("the process did not die by SIGKILL at {point}, but: {other:?}\n{}", deck.log())),
     }
     if fs::read_to_string(&witness).ok().as_deref() != Some(point) {
         faults.push(format!("no witness says that the process died at {point}"));

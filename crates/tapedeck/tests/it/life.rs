@@ -1,9 +1,12 @@
 //! How a process begins and ends: first start, two-stage shutdown, retention, one tenant for a folder.
 
-use crate::deck::{ANA, Deck, PASSWORD, Shape, media, tapedeck};
+use crate::deck::{ANA, Deck, PASSWORD, Shape, tapedeck};
 use reqwest::{StatusCode, redirect};
 use serde_json::Value;
-use std::{fs, time::{Duration, Instant}};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_start_prints_a_link_that_makes_one_admin() {
@@ -53,20 +56,31 @@ async fn a_second_signal_hands_back_and_the_next_start_goes_on() {
     let user = deck.sign_in(ANA).await;
     for id in ids {
         let job = user.ended(&id).await;
-        assert_eq!((job["state"].as_str(), job["attempt"].as_u64()), (Some("converted"), Some(1)), "a handed back job lost no attempt");
+        assert_eq!(
+            (job["state"].as_str(), job["attempt"].as_u64()),
+            (Some("converted"), Some(1)),
+            "a handed back job lost no attempt"
+        );
     }
     deck.assert_empty_house().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_had_its_time_goes() {
-    let times = [("TAPEDECK_RETENTION_MP3", "1s"), ("TAPEDECK_RETENTION_FAILED_VIDEO", "1s"), ("TAPEDECK_RETENTION_RECORD", "2s")];
+    let times = [
+        ("TAPEDECK_RETENTION_MP3", "1s"),
+        ("TAPEDECK_RETENTION_FAILED_VIDEO", "1s"),
+        ("TAPEDECK_RETENTION_RECORD", "2s"),
+    ];
     let deck = Deck::start_with(Shape::OneProcess, &times).await;
     let user = deck.sign_in(ANA).await;
     let good = user.upload_media("wav__sample.wav").await;
     let bad = user.upload_media("vp9__bear-vp9.webm").await;
     let job = user.wait_for(&good, &["expired"]).await;
-    assert_eq!((job["mp3_fid"].clone(), job["actions"].clone()), (Value::Null, serde_json::json!(["delete"])));
+    assert_eq!(
+        (job["mp3_fid"].clone(), job["actions"].clone()),
+        (Value::Null, serde_json::json!(["delete"]))
+    );
     let gone = user.get(&format!("/download?fid={good}")).send().await.unwrap();
     assert_eq!(gone.status(), StatusCode::GONE);
     user.wait_for(&bad, &["failed"]).await;
@@ -126,23 +140,31 @@ async fn a_crash_of_the_engine_is_tried_again_and_then_told() {
     let user = deck.sign_in(ANA).await;
     let killer = async {
         loop {
-            for pid in deck.engine_processes() {
+            // Only what has begun to convert: a process that dies before is one that could not be started.
+            let begun = deck.engine_processes();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            for pid in deck.engine_processes().into_iter().filter(|pid| begun.contains(pid)) {
                 // SAFETY: kill has no memory effects; at worst the process has ended by itself.
                 unsafe { libc::kill(i32::try_from(pid).unwrap(), libc::SIGSEGV) };
             }
-            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     let ended = async {
-        let id = user.upload("talk.mp4", fs::read(media("bbb_480p_30s.mp4")).unwrap()).await;
+        let video = crate::convert::long_video(deck.dir.path(), 300);
+        let id = user.upload("talk.wav", fs::read(video).unwrap()).await;
         user.ended(&id).await
     };
     let job = tokio::select! {
         job = ended => job,
         () = killer => unreachable!("the killer never ends"),
     };
-    assert_eq!((job["state"].as_str(), job["error"]["code"].as_str(), job["attempt"].as_u64()), (Some("failed"), Some("engine-crashed"), Some(2)), "{job:#}");
-    let retried = user.post(&format!("/api/v1/jobs/{}/retry", job["id"].as_str().unwrap())).send().await.unwrap();
+    assert_eq!(
+        (job["state"].as_str(), job["error"]["code"].as_str(), job["attempt"].as_u64()),
+        (Some("failed"), Some("engine-crashed"), Some(2)),
+        "{job:#}"
+    );
+    let retried =
+        user.post(&format!("/api/v1/jobs/{}/retry", job["id"].as_str().unwrap())).send().await.unwrap();
     assert_eq!(retried.status(), StatusCode::OK);
     assert_eq!(user.ended(job["id"].as_str().unwrap()).await["state"], "converted");
 }

@@ -1,10 +1,15 @@
 //! The end-to-end suite: the real binary, real files, HTTP and mails; once in one process and once in four.
 
+#![expect(clippy::unwrap_used, reason = "all of this is tests")]
+
 mod accounts;
 mod cli;
 mod convert;
 mod deck;
+mod docs;
+mod golden;
 mod life;
+mod media;
 mod page;
 mod refusals;
 mod walk;

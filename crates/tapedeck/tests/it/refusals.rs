@@ -4,9 +4,17 @@ use crate::{
     deck::{ANA, BOB, Deck, Shape, User, media, tool},
     on_every_deck,
 };
-use reqwest::{Response, StatusCode, multipart::{Form, Part}};
+use reqwest::{
+    Response, StatusCode,
+    multipart::{Form, Part},
+};
 use serde_json::Value;
-use std::{fs, path::PathBuf, process::Command, time::{Duration, Instant}};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 on_every_deck!(
     a_form_has_exactly_one_file,
@@ -58,8 +66,12 @@ async fn a_form_has_exactly_one_file(deck: &Deck) {
         assert_eq!(response.text().await.unwrap(), "exactly 1 file required");
     }
     let response = user.post("/upload").body("no form at all").send().await.unwrap();
-    assert_eq!((response.status(), response.text().await.unwrap().as_str()), (StatusCode::BAD_REQUEST, "exactly 1 file required"));
-    let response = user.post("/upload").header("accept", "application/json").multipart(two()).send().await.unwrap();
+    assert_eq!(
+        (response.status(), response.text().await.unwrap().as_str()),
+        (StatusCode::BAD_REQUEST, "exactly 1 file required")
+    );
+    let response =
+        user.post("/upload").header("accept", "application/json").multipart(two()).send().await.unwrap();
     problem(response, StatusCode::BAD_REQUEST, "one-file-required").await;
     assert_nothing_stored(deck).await;
 }
@@ -87,7 +99,11 @@ async fn a_video_that_cannot_be_converted_fails_with_a_sentence(deck: &Deck) {
     ] {
         let id = user.upload(name, bytes).await;
         let job = user.ended(&id).await;
-        assert_eq!((job["state"].as_str(), job["error"]["code"].as_str()), (Some("failed"), Some(code)), "{name}: {job:#}");
+        assert_eq!(
+            (job["state"].as_str(), job["error"]["code"].as_str()),
+            (Some("failed"), Some(code)),
+            "{name}: {job:#}"
+        );
         let text = job["error"]["text"].as_str().unwrap();
         assert!(text.len() > 30 && text.ends_with('.') && text.contains(word), "{name}: {text}");
         assert_eq!(job["attempt"], 1, "what will fail again is not tried again");
@@ -113,7 +129,19 @@ fn thirty_hours() -> PathBuf {
     if !path.exists() {
         let draft = path.with_extension(format!("{}.flac", std::process::id()));
         let made = Command::new(tool("FFMPEG", "ffmpeg"))
-            .args(["-v", "error", "-y", "-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", "108000", "-frame_size", "65535"])
+            .args([
+                "-v",
+                "error",
+                "-y",
+                "-f",
+                "lavfi",
+                "-i",
+                "anullsrc=r=8000:cl=mono",
+                "-t",
+                "108000",
+                "-frame_size",
+                "65535",
+            ])
             .arg(&draft)
             .status()
             .unwrap();
@@ -127,7 +155,11 @@ async fn thirty_hours_of_silence_are_too_long_and_that_is_known_soon(deck: &Deck
     let user = deck.sign_in(ANA).await;
     let id = user.upload("silence.flac", fs::read(thirty_hours()).unwrap()).await;
     let job = user.ended(&id).await;
-    assert_eq!((job["state"].as_str(), job["error"]["code"].as_str()), (Some("failed"), Some("too-long")), "{job:#}");
+    assert_eq!(
+        (job["state"].as_str(), job["error"]["code"].as_str()),
+        (Some("failed"), Some("too-long")),
+        "{job:#}"
+    );
     assert!(job["error"]["text"].as_str().unwrap().contains("24 hours"), "{job:#}");
 }
 
@@ -136,8 +168,12 @@ async fn a_token_that_is_not_ours_opens_nothing(deck: &Deck) {
     let id = user.upload_media("wav__sample.wav").await;
     user.ended(&id).await;
     let secret = fs::read_to_string(deck.dir.path().join("jwt-secret")).unwrap();
-    let key = |secret: &str| services::auth::TokenKey::new(secret.as_bytes(), jiff::SignedDuration::from_hours(1)).unwrap();
-    let sign = |secret: &str, email: &str, second| key(secret).sign(email, services::ports::Role::Admin, jiff::Timestamp::from_second(second).unwrap());
+    let key = |secret: &str| {
+        services::auth::TokenKey::new(secret.as_bytes(), jiff::SignedDuration::from_hours(1)).unwrap()
+    };
+    let sign = |secret: &str, email: &str, second| {
+        key(secret).sign(email, services::ports::Role::Admin, jiff::Timestamp::from_second(second).unwrap())
+    };
     let now = 2_000_000_000;
     let parts: Vec<&str> = user.token.split('.').collect();
     for (what, token) in [
@@ -149,19 +185,45 @@ async fn a_token_that_is_not_ours_opens_nothing(deck: &Deck) {
         ("nonsense", "nonsense".to_owned()),
     ] {
         let forger = User { deck, token };
-        for path in [format!("/download?fid={id}"), "/api/v1/jobs".into(), format!("/api/v1/jobs/{id}"), format!("/api/v1/jobs/{id}/file"), "/api/v1/events".into()] {
+        for path in [
+            format!("/download?fid={id}"),
+            "/api/v1/jobs".into(),
+            format!("/api/v1/jobs/{id}"),
+            format!("/api/v1/jobs/{id}/file"),
+            "/api/v1/events".into(),
+        ] {
             let response = forger.get(&path).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::FORBIDDEN, "{what}: {path}");
         }
-        let response = forger.post("/upload").multipart(Form::new().part("file", part("a.mp4", b"x"))).send().await.unwrap();
-        assert_eq!((response.status(), response.text().await.unwrap().as_str()), (StatusCode::FORBIDDEN, "not authorized"), "{what}");
-        assert_eq!(forger.delete(&format!("/api/v1/jobs/{id}")).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+        let response = forger
+            .post("/upload")
+            .multipart(Form::new().part("file", part("a.mp4", b"x")))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            (response.status(), response.text().await.unwrap().as_str()),
+            (StatusCode::FORBIDDEN, "not authorized"),
+            "{what}"
+        );
+        assert_eq!(
+            forger.delete(&format!("/api/v1/jobs/{id}")).send().await.unwrap().status(),
+            StatusCode::FORBIDDEN
+        );
     }
     let good = User { deck, token: sign(secret.trim(), ANA, now) };
     assert_eq!(good.job(&id).await["state"], "converted", "the same claims with the right key are good");
     for path in ["/api/v1/jobs", "/upload", "/download?fid=1"] {
-        let request = if path == "/upload" { deck.client.post(format!("{}{path}", deck.url)) } else { deck.client.get(format!("{}{path}", deck.url)) };
-        assert_eq!(request.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "{path} without a token");
+        let request = if path == "/upload" {
+            deck.client.post(format!("{}{path}", deck.url))
+        } else {
+            deck.client.get(format!("{}{path}", deck.url))
+        };
+        assert_eq!(
+            request.send().await.unwrap().status(),
+            StatusCode::UNAUTHORIZED,
+            "{path} without a token"
+        );
     }
 }
 
@@ -172,16 +234,25 @@ async fn an_id_that_is_none_or_not_mine_is_not_found(deck: &Deck) {
     let missing = bob.get("/download?fid=65f0c2a91b7e4d0012ab34cd").send().await.unwrap();
     assert_eq!(missing.status(), StatusCode::NOT_FOUND);
     let as_missing = missing.text().await.unwrap();
-    for foreign in [id.as_str(), &fid, "nonsense", "../../jwt-secret", "65f0c2a91b7e4d0012ab34c%00", "%F0%9F%8E%A7"] {
+    for foreign in
+        [id.as_str(), &fid, "nonsense", "../../jwt-secret", "65f0c2a91b7e4d0012ab34c%00", "%F0%9F%8E%A7"]
+    {
         let response = bob.get(&format!("/download?fid={foreign}")).send().await.unwrap();
-        assert_eq!((response.status(), response.text().await.unwrap()), (StatusCode::NOT_FOUND, as_missing.clone()), "{foreign}");
+        assert_eq!(
+            (response.status(), response.text().await.unwrap()),
+            (StatusCode::NOT_FOUND, as_missing.clone()),
+            "{foreign}"
+        );
     }
     for foreign in [id.as_str(), &fid, "nonsense", "..%2Fjwt-secret"] {
         let response = bob.get(&format!("/api/v1/jobs/{foreign}")).send().await.unwrap();
         problem(response, StatusCode::NOT_FOUND, "not-found").await;
     }
     let none = bob.get("/download").send().await.unwrap();
-    assert_eq!((none.status(), none.text().await.unwrap().as_str()), (StatusCode::BAD_REQUEST, "fid is required"));
+    assert_eq!(
+        (none.status(), none.text().await.unwrap().as_str()),
+        (StatusCode::BAD_REQUEST, "fid is required")
+    );
     let nowhere = bob.get("/api/v1/nowhere").send().await.unwrap();
     problem(nowhere, StatusCode::NOT_FOUND, "no-such-route").await;
 }
@@ -211,7 +282,10 @@ async fn an_upload_that_breaks_off_leaves_nothing(deck: &Deck) {
 async fn a_session_is_not_for_other_sites(deck: &Deck) {
     let user = deck.sign_in(ANA).await;
     let request = |site: &str| {
-        let request = deck.client.get(format!("{}/api/v1/jobs", deck.url)).header("cookie", format!("tapedeck_session={}", user.token));
+        let request = deck
+            .client
+            .get(format!("{}/api/v1/jobs", deck.url))
+            .header("cookie", format!("tapedeck_session={}", user.token));
         request.header("sec-fetch-site", site.to_owned()).header("sec-fetch-mode", "cors")
     };
     assert_eq!(request("same-origin").send().await.unwrap().status(), StatusCode::OK);
@@ -220,7 +294,12 @@ async fn a_session_is_not_for_other_sites(deck: &Deck) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_video_beyond_the_limits_is_refused_and_the_answer_is_read() {
-    let limits = [("TAPEDECK_LIMITS_UPLOAD", "1MiB"), ("TAPEDECK_LIMITS_ACTIVE_JOBS", "2"), ("TAPEDECK_CONVERTER_SLOTS", "1"), ("TAPEDECK_LIMITS_DURATION", "2s")];
+    let limits = [
+        ("TAPEDECK_LIMITS_UPLOAD", "1MiB"),
+        ("TAPEDECK_LIMITS_ACTIVE_JOBS", "2"),
+        ("TAPEDECK_CONVERTER_SLOTS", "1"),
+        ("TAPEDECK_LIMITS_DURATION", "2s"),
+    ];
     let deck = Deck::start_with(Shape::OneProcess, &limits).await;
     let user = deck.sign_in(ANA).await;
     // Announced, and not announced (a stream has no Content-Length).
@@ -229,13 +308,20 @@ async fn a_video_beyond_the_limits_is_refused_and_the_answer_is_read() {
     let pieces = (0..80).map(|_| Ok::<_, std::io::Error>(vec![7_u8; 100_000]));
     let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
     let form = Form::new().part("file", Part::stream(body).file_name("big.mp4"));
-    let response = user.post("/upload").header("accept", "application/json").multipart(form).send().await.unwrap();
+    let response =
+        user.post("/upload").header("accept", "application/json").multipart(form).send().await.unwrap();
     problem(response, StatusCode::PAYLOAD_TOO_LARGE, "too-large").await;
     assert_nothing_stored(&deck).await;
     let long = user.upload_media("mp4__midroll-5s.mp4").await;
     assert_eq!(user.ended(&long).await["error"]["code"], "too-long");
-    let outcomes = futures_util::future::join_all((0..8).map(|_| user.try_upload("a.wav", fs::read(media("wav__sample.wav")).unwrap()))).await;
-    let refused = outcomes.iter().filter(|response| response.as_ref().unwrap().status() == StatusCode::TOO_MANY_REQUESTS).count();
+    let outcomes = futures_util::future::join_all(
+        (0..8).map(|_| user.try_upload("a.wav", fs::read(media("wav__sample.wav")).unwrap())),
+    )
+    .await;
+    let refused = outcomes
+        .iter()
+        .filter(|response| response.as_ref().unwrap().status() == StatusCode::TOO_MANY_REQUESTS)
+        .count();
     assert!(refused >= 1, "two may wait, eight came at once");
     deck.assert_empty_house().await;
 }

@@ -20,7 +20,11 @@ on_every_deck!(
 );
 
 fn curl(arguments: &[&str]) -> String {
-    let output = Command::new(tool("CURL", "curl")).args(["-sS", "--max-time", "60"]).args(arguments).output().unwrap();
+    let output = Command::new(tool("CURL", "curl"))
+        .args(["-sS", "--max-time", "60"])
+        .args(arguments)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "curl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -32,10 +36,15 @@ async fn the_curl_walks_of_the_seeds(deck: &Deck) {
     assert_eq!(token.split('.').count(), 3, "a bare JWT: {token:?}");
     assert!(!token.contains(['"', '\n']));
     let bearer = format!("Authorization: Bearer {token}");
-    let answer = curl(&["-X", "POST", "-F", &format!("file=@{video}"), "-H", &bearer, &format!("{url}/upload")]);
+    let answer =
+        curl(&["-X", "POST", "-F", &format!("file=@{video}"), "-H", &bearer, &format!("{url}/upload")]);
     assert!(answer.starts_with("success!"), "{answer}");
-    let headers = curl(&["-i", "-X", "POST", "-F", &format!("file=@{video}"), "-H", &bearer, &format!("{url}/upload")]);
-    let location = headers.lines().find_map(|line| line.strip_prefix("location: /api/v1/jobs/")).expect("a Location header");
+    let headers =
+        curl(&["-i", "-X", "POST", "-F", &format!("file=@{video}"), "-H", &bearer, &format!("{url}/upload")]);
+    let location = headers
+        .lines()
+        .find_map(|line| line.strip_prefix("location: /api/v1/jobs/"))
+        .expect("a Location header");
     let user = deck.sign_in(ANA).await;
     let job = user.ended(location.trim()).await;
     let fid = job["mp3_fid"].as_str().unwrap();
@@ -48,15 +57,22 @@ async fn the_curl_walks_of_the_seeds(deck: &Deck) {
     let status = |arguments: &[&str]| curl(&[arguments, &["-o", "/dev/null", "-w", "%{http_code}"]].concat());
     assert_eq!(status(&["-X", "GET", &format!("{url}/download?id={fid}")]), "401", "without a token");
     assert_eq!(curl(&["-X", "POST", &format!("{url}/login")]), "missing credentials");
-    assert_eq!(curl(&["-X", "POST", &format!("{url}/login"), "-u", "kevin@email.com:Qwerty123"]), "invalid credentials");
+    assert_eq!(
+        curl(&["-X", "POST", &format!("{url}/login"), "-u", "kevin@email.com:Qwerty123"]),
+        "invalid credentials"
+    );
 }
 
 async fn a_video_becomes_an_mp3_and_its_owner_is_told(deck: &Deck) {
     let user = deck.sign_in("BOB@example.com").await;
-    let id = user.upload("../../Vorträge/Über alles.MP4", std::fs::read(media("bbb_480p_30s.mp4")).unwrap()).await;
+    let id =
+        user.upload("../../Vorträge/Über alles.MP4", std::fs::read(media("bbb_480p_30s.mp4")).unwrap()).await;
     let job = user.ended(&id).await;
     assert_eq!(job["state"], "converted", "{job:#}");
-    assert_eq!((job["file_name"].as_str(), job["mp3_name"].as_str()), (Some("Über alles.MP4"), Some("Über alles.mp3")));
+    assert_eq!(
+        (job["file_name"].as_str(), job["mp3_name"].as_str()),
+        (Some("Über alles.MP4"), Some("Über alles.mp3"))
+    );
     assert!((job["mp3"]["duration"].as_f64().unwrap() - 30.0).abs() < 0.1);
     assert_eq!(job["error"], Value::Null);
     assert_eq!(job["progress"], 1.0);
@@ -65,7 +81,12 @@ async fn a_video_becomes_an_mp3_and_its_owner_is_told(deck: &Deck) {
     assert_eq!(mp3.len() as u64, job["mp3"]["size"].as_u64().unwrap());
     engine::mp3::check(&mp3[..]).unwrap();
     let mail = wait_for_mail(deck, &id).await;
-    for expected in [format!("To: {BOB}\r\n"), "Subject: MP3 Download\r\n".into(), format!("mp3 file_id: {fid} is now ready!"), "/download?fid=".into()] {
+    for expected in [
+        format!("To: {BOB}\r\n"),
+        "Subject: MP3 Download\r\n".into(),
+        format!("mp3 file_id: {fid} is now ready!"),
+        "/download?fid=".into(),
+    ] {
         assert!(mail.replace("=3D", "=").contains(&expected), "{expected} is missing from\n{mail}");
     }
     assert!(!deck.dir.path().join("videos").join(&id).exists(), "the video goes when its MP3 is verified");
@@ -94,16 +115,28 @@ async fn an_mp3_is_served_by_range(deck: &Deck) {
         assert_eq!(response.bytes().await.unwrap(), whole[100..200]);
         let beyond = user.get(&path).header(header::RANGE, format!("bytes={size}-")).send().await.unwrap();
         assert_eq!(beyond.status(), StatusCode::RANGE_NOT_SATISFIABLE);
-        let head = deck.client.head(format!("{}{path}", deck.url)).bearer_auth(&user.token).send().await.unwrap();
+        let head =
+            deck.client.head(format!("{}{path}", deck.url)).bearer_auth(&user.token).send().await.unwrap();
         assert_eq!(head.headers()["content-length"], size.to_string());
         let etag = head.headers()["etag"].clone();
         let known = user.get(&path).header(header::IF_NONE_MATCH, etag.clone()).send().await.unwrap();
         assert_eq!(known.status(), StatusCode::NOT_MODIFIED);
-        let stale = user.get(&path).header(header::RANGE, "bytes=0-0").header(header::IF_RANGE, "\"old\"").send().await.unwrap();
+        let stale = user
+            .get(&path)
+            .header(header::RANGE, "bytes=0-0")
+            .header(header::IF_RANGE, "\"old\"")
+            .send()
+            .await
+            .unwrap();
         assert_eq!(stale.status(), StatusCode::OK, "a part of another file is of no use");
     }
     let saved = user.get(&format!("/api/v1/jobs/{id}/file?download=1")).send().await.unwrap();
-    assert!(saved.headers()["content-disposition"].to_str().unwrap().starts_with("attachment; filename=\"mp4__midroll-5s.mp3\""));
+    assert!(
+        saved.headers()["content-disposition"]
+            .to_str()
+            .unwrap()
+            .starts_with("attachment; filename=\"mp4__midroll-5s.mp3\"")
+    );
 }
 
 async fn ten_uploads_at_once_by_two_users(deck: &Deck) {
@@ -120,29 +153,45 @@ async fn ten_uploads_at_once_by_two_users(deck: &Deck) {
         let fid = job["mp3_fid"].as_str().unwrap();
         engine::mp3::check(&users[*owner].download(fid).await[..]).unwrap();
         let stranger = &users[1 - owner];
-        for path in [format!("/download?fid={fid}"), format!("/download?fid={id}"), format!("/api/v1/jobs/{id}"), format!("/api/v1/jobs/{id}/file")] {
+        for path in [
+            format!("/download?fid={fid}"),
+            format!("/download?fid={id}"),
+            format!("/api/v1/jobs/{id}"),
+            format!("/api/v1/jobs/{id}/file"),
+        ] {
             assert_eq!(stranger.get(&path).send().await.unwrap().status(), StatusCode::NOT_FOUND, "{path}");
         }
-        for request in [stranger.post(&format!("/api/v1/jobs/{id}/cancel")), stranger.post(&format!("/api/v1/jobs/{id}/retry")), stranger.delete(&format!("/api/v1/jobs/{id}"))] {
+        for request in [
+            stranger.post(&format!("/api/v1/jobs/{id}/cancel")),
+            stranger.post(&format!("/api/v1/jobs/{id}/retry")),
+            stranger.delete(&format!("/api/v1/jobs/{id}")),
+        ] {
             assert_eq!(request.send().await.unwrap().status(), StatusCode::NOT_FOUND);
         }
     }
     for (owner, user) in users.iter().enumerate() {
-        let mine: Vec<String> = user.jobs().await.iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
-        let mut expected: Vec<_> = uploads.iter().filter(|(of, _)| *of == owner).map(|(_, id)| id.clone()).collect();
+        let mine: Vec<String> =
+            user.jobs().await.iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
+        let mut expected: Vec<_> =
+            uploads.iter().filter(|(of, _)| *of == owner).map(|(_, id)| id.clone()).collect();
         expected.sort_by(|a, b| b.cmp(a));
         assert_eq!(mine, expected, "each sees their own, newest first");
     }
 }
 
 /// Reads events until one satisfies `enough`.
-async fn events(mut stream: reqwest::Response, enough: impl Fn(&str, &Value) -> bool) -> Vec<(String, Value)> {
+async fn events(
+    mut stream: reqwest::Response,
+    enough: impl Fn(&str, &Value) -> bool,
+) -> Vec<(String, Value)> {
     let mut text = String::new();
     let mut events = Vec::new();
     while let Some(bytes) = stream.chunk().await.unwrap() {
         text.push_str(std::str::from_utf8(&bytes).unwrap());
         while let Some((event, rest)) = text.split_once("\n\n") {
-            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
+            let field = |name: &str| {
+                event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned)
+            };
             if let (Some(name), Some(body)) = (field("event:"), field("data:")) {
                 events.push((name, serde_json::from_str(&body).unwrap()));
             }
@@ -165,10 +214,16 @@ async fn live_events_begin_with_a_snapshot_and_tell_the_truth(deck: &Deck) {
     let foreign = bob.upload_media("mp4__sample.mp4").await;
     let id = user.upload_media("bbb_480p_30s.mp4").await;
     let watched = id.clone();
-    let seen = events(stream, move |name, job| name == "job" && job["id"] == watched.as_str() && job["state"] == "converted").await;
+    let seen = events(stream, move |name, job| {
+        name == "job" && job["id"] == watched.as_str() && job["state"] == "converted"
+    })
+    .await;
     assert_eq!(seen[0].0, "snapshot");
     assert_eq!(seen[0].1["jobs"][0]["id"], first.as_str());
-    assert!(!seen.iter().any(|(_, body)| body.to_string().contains(&foreign)), "another's job is none of ours");
+    assert!(
+        !seen.iter().any(|(_, body)| body.to_string().contains(&foreign)),
+        "another's job is none of ours"
+    );
     let mut progress = 0.0;
     for (_, job) in seen.iter().filter(|(_, job)| job["id"] == id.as_str() && job["state"] == "converting") {
         let now = job["progress"].as_f64().unwrap();
@@ -193,7 +248,10 @@ async fn jobs_are_cancelled_retried_and_deleted(deck: &Deck) {
     let cancelled = user.post(&format!("/api/v1/jobs/{last}/cancel")).send().await.unwrap();
     assert_eq!(cancelled.status(), StatusCode::OK);
     assert_eq!(cancelled.json::<Value>().await.unwrap()["actions"], json!(["retry", "delete"]));
-    assert_eq!(user.post(&format!("/api/v1/jobs/{last}/cancel")).send().await.unwrap().status(), StatusCode::CONFLICT);
+    assert_eq!(
+        user.post(&format!("/api/v1/jobs/{last}/cancel")).send().await.unwrap().status(),
+        StatusCode::CONFLICT
+    );
     let early = user.get(&format!("/download?fid={last}")).send().await.unwrap();
     assert_eq!(early.status(), StatusCode::CONFLICT);
     let retried = user.post(&format!("/api/v1/jobs/{last}/retry")).send().await.unwrap();
@@ -212,8 +270,12 @@ async fn jobs_are_cancelled_retried_and_deleted(deck: &Deck) {
 
 async fn a_request_id_goes_from_upload_to_log(deck: &Deck) {
     let user = deck.sign_in(ANA).await;
-    let form = reqwest::multipart::Form::new().part("f", reqwest::multipart::Part::bytes(std::fs::read(media("mp4__sample.mp4")).unwrap()).file_name("a.mp4"));
-    let response = user.post("/upload").header("x-request-id", "walk-42").multipart(form).send().await.unwrap();
+    let form = reqwest::multipart::Form::new().part(
+        "f",
+        reqwest::multipart::Part::bytes(std::fs::read(media("mp4__sample.mp4")).unwrap()).file_name("a.mp4"),
+    );
+    let response =
+        user.post("/upload").header("x-request-id", "walk-42").multipart(form).send().await.unwrap();
     assert_eq!(response.headers()["x-request-id"], "walk-42");
     let location = response.headers()["location"].to_str().unwrap().to_owned();
     let id = location.rsplit_once('/').unwrap().1;
@@ -222,7 +284,10 @@ async fn a_request_id_goes_from_upload_to_log(deck: &Deck) {
     for _ in 0..100 {
         let log = deck.log();
         let about: Vec<&str> = log.lines().filter(|line| line.contains("walk-42")).collect();
-        if ["\"to\":\"queued\"", "\"to\":\"converting\"", "\"to\":\"converted\"", "mail sent"].iter().all(|step| about.iter().any(|line| line.contains(step))) {
+        if ["\"to\":\"queued\"", "\"to\":\"converting\"", "\"to\":\"converted\"", "mail sent"]
+            .iter()
+            .all(|step| about.iter().any(|line| line.contains(step)))
+        {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -238,8 +303,14 @@ async fn mp3s_are_listed_by_page(deck: &Deck) {
     }
     ids.reverse();
     let page = async |query: &str| {
-        let list: Value = user.get(&format!("/api/v1/jobs?{query}")).send().await.unwrap().json().await.unwrap();
-        list["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        let list: Value =
+            user.get(&format!("/api/v1/jobs?{query}")).send().await.unwrap().json().await.unwrap();
+        list["jobs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| job["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(page("limit=2").await, ids[..2]);
     assert_eq!(page(&format!("limit=2&before={}", ids[1])).await, ids[2..4]);
