@@ -8,7 +8,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -31,8 +31,8 @@ pub struct Deck {
     pub dir: TempDir,
     pub url: String,
     pub client: Client,
-    /// What the first process printed until it was ready.
-    pub banner: String,
+    /// What the processes printed.
+    pub printed: Arc<Mutex<String>>,
     processes: Processes,
     shape: Shape,
     environment: BTreeMap<String, String>,
@@ -100,7 +100,7 @@ impl Deck {
             dir,
             url: String::new(),
             client,
-            banner: String::new(),
+            printed: Arc::default(),
             processes: Processes::default(),
             shape,
             environment,
@@ -139,14 +139,13 @@ impl Deck {
         self.processes.lock().push(child);
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        self.banner.push_str(&line);
         let url = line
             .trim()
             .rsplit_once("http://")
             .unwrap_or_else(|| panic!("no address in {line:?}; log:\n{}", self.log()));
         let url = format!("http://{}", url.1);
-        // Whoever prints must not meet a closed pipe.
-        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        let printed = Arc::clone(&self.printed);
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| *printed.lock().unwrap() += &(line + "\n")));
         url
     }
 

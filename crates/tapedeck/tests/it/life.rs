@@ -11,14 +11,35 @@ use std::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_start_prints_a_link_that_makes_one_admin() {
     for shape in [Shape::OneProcess, Shape::FourProcesses] {
-        let deck = Deck::on(tempfile::tempdir().unwrap(), shape, &[("TAPEDECK_LOG_LEVEL", "debug")]).await;
+        let deck = Deck::on(tempfile::tempdir().unwrap(), shape, &[]).await;
         let client = reqwest::Client::builder().redirect(redirect::Policy::none()).build().unwrap();
         let page = client.get(&deck.url).send().await.unwrap().text().await.unwrap();
         assert!(page.contains("Sign in") && !page.contains(PASSWORD), "no default password anywhere");
-        let wrong = [("token", "guess"), ("email", ANA), ("password", PASSWORD)];
-        let refused = client.post(format!("{}/setup", deck.url)).form(&wrong).send().await.unwrap();
-        assert_eq!(refused.status(), StatusCode::GONE);
+        let token = set_up_token(&deck).await;
+        let set_up = async |token: &str, email: &str, password: &str| {
+            let form = [("token", token), ("email", email), ("password", password)];
+            client.post(format!("{}/setup", deck.url)).form(&form).send().await.unwrap()
+        };
+        assert_eq!(set_up("guess", ANA, PASSWORD).await.status(), StatusCode::GONE);
+        let short = set_up(&token, ANA, "short").await;
+        assert_eq!(short.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(short.text().await.unwrap().contains("at least 8 characters"));
+        let made = set_up(&token, ANA, PASSWORD).await;
+        assert_eq!(made.status(), StatusCode::SEE_OTHER, "and signed in");
+        assert!(made.headers()["set-cookie"].to_str().unwrap().starts_with("tapedeck_session="));
+        assert_eq!(set_up(&token, "eve@example.com", PASSWORD).await.status(), StatusCode::GONE, "the link works once");
+        deck.sign_in(ANA).await;
     }
+}
+
+async fn set_up_token(deck: &Deck) -> String {
+    for _ in 0..200 {
+        if let Some((_, link)) = deck.printed.lock().unwrap().split_once("/setup?token=") {
+            return link.lines().next().unwrap().to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("no link in {:?}", deck.printed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
