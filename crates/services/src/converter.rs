@@ -64,7 +64,7 @@ pub async fn run(converter: Converter, stop: Stop) {
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %crate::chain(&error),
                     "no job could be claimed; trying again"
                 );
                 stop.claiming.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await;

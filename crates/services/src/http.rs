@@ -75,7 +75,7 @@ impl Problem {
 
     /// Our own failure: the cause goes to the log, the request id to the client.
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Problem {
-        tracing::error!(error = cause, "a request failed");
+        tracing::error!(error = %crate::chain(cause), "a request failed");
         let detail = "Tapedeck could not do this just now. Try again; if it happens again, tell the operator the request id.";
         Problem {
             retry_after: Some(5),

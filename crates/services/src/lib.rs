@@ -31,6 +31,12 @@ pub fn random_hex<const BYTES: usize>() -> String {
     hex(&secret)
 }
 
+/// An error with all its causes, for the log, where it stops: `write a file: No space left on device`.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// Lower-case hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;

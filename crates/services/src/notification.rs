@@ -41,7 +41,7 @@ pub async fn run(notifier: Notifier, shutdown: CancellationToken) {
             Ok(true) => {}
             Ok(false) => notifier.wait(&shutdown).await,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "mails wait; trying again");
+                tracing::warn!(error = %crate::chain(&error), "mails wait; trying again");
                 notifier.wait(&shutdown).await;
             }
         }

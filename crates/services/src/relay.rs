@@ -15,7 +15,7 @@ pub async fn run(ledger: Ledger, wake: Arc<dyn Wake>, poll: Duration, shutdown: 
     while !shutdown.is_cancelled() {
         if let Err(error) = publish_pending(&ledger, &*wake).await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %crate::chain(&error),
                 "wake-ups could not be published; trying again"
             );
         }

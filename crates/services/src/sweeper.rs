@@ -51,7 +51,7 @@ impl Sweeper {
     pub async fn run(mut self, poll: Duration, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             if let Err(error) = self.sweep().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a sweep failed; trying again");
+                tracing::warn!(error = %crate::chain(&error), "a sweep failed; trying again");
             }
             tokio::select! {
                 () = tokio::time::sleep(poll) => {}
@@ -68,7 +68,7 @@ impl Sweeper {
             match self.sweep_job(job, round).await {
                 Ok(()) | Err(TransitionError::Refused(_) | TransitionError::Missing) => {}
                 Err(TransitionError::Store(error)) => {
-                    tracing::warn!(job = %id, error = &error as &dyn std::error::Error, "this job could not be swept");
+                    tracing::warn!(job = %id, error = %crate::chain(&error), "this job could not be swept");
                 }
             }
         }

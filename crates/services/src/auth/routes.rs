@@ -83,7 +83,7 @@ fn answer(result: Result<String, AuthError>) -> Response {
             return (StatusCode::TOO_MANY_REQUESTS, wait, error.to_string()).into_response();
         }
         AuthError::Unavailable(source) => {
-            tracing::error!(error = &**source as &dyn std::error::Error, "auth failed");
+            tracing::error!(error = %crate::chain(&**source), "auth failed");
             StatusCode::SERVICE_UNAVAILABLE
         }
     };

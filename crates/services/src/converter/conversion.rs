@@ -34,7 +34,7 @@ enum Ended {
 
 impl From<PortError> for Ended {
     fn from(error: PortError) -> Ended {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the store failed during a conversion");
+        tracing::warn!(error = %crate::chain(&error), "the store failed during a conversion");
         let text =
             "The video or its MP3 could not be read or stored just now. Tapedeck tries again by itself.";
         Ended::Failed(Failure { code: "store-unavailable".into(), text: text.into() }, Verdict::Transient)
@@ -69,7 +69,7 @@ pub(super) async fn run(converter: &Converter, job: Job, stop: CancellationToken
         // In doubt: the lease runs out, and the sweeper decides by the record.
         Err(TransitionError::Store(error)) => {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = %crate::chain(&error),
                 "the end of a conversion could not be recorded"
             );
         }
@@ -78,7 +78,7 @@ pub(super) async fn run(converter: &Converter, job: Job, stop: CancellationToken
 
 async fn remove_own(converter: &Converter, mp3_fid: Id) {
     if let Err(error) = converter.blobs.delete(Blob::mp3(mp3_fid)).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "left for the sweeper");
+        tracing::warn!(error = %crate::chain(&error), "left for the sweeper");
     }
 }
 
@@ -133,7 +133,7 @@ async fn heartbeat(converter: &Converter, job: &Job, progress: &Mutex<f64>) -> E
             // A store that is away for a moment costs no conversion; away for long, it costs the lease.
             Err(TransitionError::Store(error)) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %crate::chain(&error),
                     "a sign of life could not be recorded"
                 );
             }
@@ -265,7 +265,7 @@ fn failed_engine(error: &engine::Error) -> Ended {
     };
     tracing::warn!(
         code = error.code.as_str(),
-        error = error as &dyn std::error::Error,
+        error = %crate::chain(error),
         "a conversion failed"
     );
     Ended::Failed(Failure { code: error.code.as_str().to_owned(), text: error.text.clone() }, verdict)

@@ -63,7 +63,7 @@ impl Feed {
                         sender.send_if_modified(|then| (*then != now).then(|| *then = now).is_some());
                     }
                     Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "live events pause")
+                        tracing::warn!(error = %crate::chain(&error), "live events pause")
                     }
                 }
             }

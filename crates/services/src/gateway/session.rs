@@ -149,7 +149,7 @@ fn in_words(error: &AuthError) -> (StatusCode, String) {
         ),
         AuthError::Unfit(text) => (StatusCode::UNPROCESSABLE_ENTITY, text.clone()),
         AuthError::Unavailable(source) => {
-            tracing::error!(error = &**source as &dyn std::error::Error, "sign-in failed");
+            tracing::error!(error = %crate::chain(&**source), "sign-in failed");
             (StatusCode::SERVICE_UNAVAILABLE, "Sign-in is not available just now. Try again in a minute.".into())
         }
     }

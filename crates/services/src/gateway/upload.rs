@@ -250,7 +250,7 @@ impl Gateway {
         let ended = self.ledger.apply(id, Event::Abandon).await;
         let deleted = self.blobs.delete(blob).await;
         if let Err(error) = &deleted {
-            tracing::warn!(job = %id, error = error as &dyn std::error::Error, "left for the sweeper");
+            tracing::warn!(job = %id, error = %crate::chain(error), "left for the sweeper");
         } else if let (Ok(_), Ok(job)) = (ended, self.ledger.apply(id, Event::Deleted { blob }).await) {
             // Lost or failed: the sweeper will find it.
             let _ = self.ledger.jobs.remove(id, job.version).await;
@@ -398,7 +398,7 @@ fn broken_off(error: MultipartError) -> Problem {
 
 fn store_failed(error: PortError) -> Problem {
     if error.kind == PortErrorKind::Full {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store is full");
+        tracing::error!(error = %crate::chain(&error), "the store is full");
         let detail = "There is no room left to store this video. Tell the operator, or try again later.";
         return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "storage-full", detail);
     }

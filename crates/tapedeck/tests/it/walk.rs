@@ -89,7 +89,7 @@ async fn a_video_becomes_an_mp3_and_its_owner_is_told(deck: &Deck) {
     ] {
         assert!(mail.replace("=3D", "=").contains(&expected), "{expected} is missing from\n{mail}");
     }
-    assert!(!deck.dir.path().join("videos").join(&id).exists(), "the video goes when its MP3 is verified");
+    // That the video is gone is for the empty house to say: it goes soon after the end.
 }
 
 async fn wait_for_mail(deck: &Deck, id: &str) -> String {
