@@ -32,7 +32,7 @@ pub struct Job {
     pub state: State,
     /// How often a conversion has begun, since the last retry by the owner.
     pub attempt: u32,
-    /// Grows with every change of hands; whoever holds an older one may change nothing.
+    /// Grows with every claim; whoever holds an older one, or one whose lease is gone, may change nothing.
     pub fence: u64,
     /// Who works on it (receives, converts), while somebody does.
     pub lease: Option<Lease>,
@@ -237,6 +237,23 @@ pub struct Policy {
     pub failed_video_kept: SignedDuration,
     /// How long an ended record is kept, so that a late message finds its end.
     pub tombstone_kept: SignedDuration,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        let days = |days: i64| SignedDuration::from_hours(24 * days);
+        Policy {
+            transient_attempts: 5,
+            suspect_attempts: 2,
+            lost_attempts: 20,
+            mail_attempts: 8,
+            retry_wait: SignedDuration::from_secs(2),
+            retry_wait_max: SignedDuration::from_mins(5),
+            mp3_kept: days(30),
+            failed_video_kept: days(7),
+            tombstone_kept: days(30),
+        }
+    }
 }
 
 /// What a service looks for in the store.

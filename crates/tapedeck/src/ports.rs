@@ -73,14 +73,11 @@ impl Ports {
 
 fn policy(config: &Config) -> Policy {
     Policy {
-        transient_attempts: 5,
-        suspect_attempts: 2,
-        lost_attempts: 20,
-        mail_attempts: 8,
         retry_wait: config.timing.retry_wait.signed(),
         retry_wait_max: config.timing.retry_wait_max.signed(),
         mp3_kept: config.retention.mp3.signed(),
         failed_video_kept: config.retention.failed_video.signed(),
         tombstone_kept: config.retention.record.signed(),
+        ..Policy::default()
     }
 }

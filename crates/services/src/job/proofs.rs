@@ -5,20 +5,6 @@ use crate::{id::Id, message::Queue, ports::Blob};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-fn policy() -> Policy {
-    Policy {
-        transient_attempts: 5,
-        suspect_attempts: 2,
-        lost_attempts: 20,
-        mail_attempts: 8,
-        retry_wait: SignedDuration::from_secs(2),
-        retry_wait_max: SignedDuration::from_mins(5),
-        mp3_kept: SignedDuration::from_hours(24 * 30),
-        failed_video_kept: SignedDuration::from_hours(24 * 7),
-        tombstone_kept: SignedDuration::from_hours(24 * 30),
-    }
-}
-
 fn id(number: u8) -> Id {
     Id::from_bytes([number; 12])
 }
@@ -147,7 +133,7 @@ proptest! {
         for ((make, stale, number), seconds) in steps {
             now += SignedDuration::from_secs(seconds);
             let event = make(&job, stale, number);
-            let Ok(next) = job.apply(event.clone(), now, &policy()) else { continue };
+            let Ok(next) = job.apply(event.clone(), now, &Policy::default()) else { continue };
             assert_eq!(next.version, job.version + 1);
             assert!(next.fence >= job.fence, "a fence never falls");
             match &event {
@@ -171,7 +157,7 @@ proptest! {
         let mut now = Timestamp::UNIX_EPOCH;
         for ((make, stale, number), seconds) in steps {
             now += SignedDuration::from_secs(seconds);
-            if let Ok(next) = job.apply(make(&job, stale, number), now, &policy()) {
+            if let Ok(next) = job.apply(make(&job, stale, number), now, &Policy::default()) {
                 job = next;
             }
         }
@@ -184,17 +170,17 @@ proptest! {
             Event::HandBack { fence },
             Event::LeaseLost { fence, beat: 0 },
         ] {
-            prop_assert!(job.apply(event.clone(), now, &policy()).is_err(), "{event:?}");
+            prop_assert!(job.apply(event.clone(), now, &Policy::default()).is_err(), "{event:?}");
         }
     }
 
     #[test]
     fn every_accepted_job_ends_when_its_workers_do_their_duty(steps in prop::collection::vec((events(), 0..1000_i64), 0..30)) {
-        let mut job = start().apply(Event::Accept { video: video() }, Timestamp::UNIX_EPOCH, &policy()).unwrap();
+        let mut job = start().apply(Event::Accept { video: video() }, Timestamp::UNIX_EPOCH, &Policy::default()).unwrap();
         let mut now = Timestamp::UNIX_EPOCH;
         for ((make, stale, number), seconds) in steps {
             now += SignedDuration::from_secs(seconds);
-            if let Ok(next) = job.apply(make(&job, stale, number), now, &policy()) {
+            if let Ok(next) = job.apply(make(&job, stale, number), now, &Policy::default()) {
                 job = next;
             }
         }
@@ -208,14 +194,16 @@ proptest! {
                 State::Queued | State::RetryWait => Event::Claim { worker: "w".into() },
                 _ => Event::Converted { fence, mp3_fid: id(77), mp3: mp3() },
             };
-            job = job.apply(event, now, &policy()).unwrap();
+            job = job.apply(event, now, &Policy::default()).unwrap();
         }
         prop_assert!(false, "still {:?} after fifty steps", job.state);
     }
 }
 
 fn after(job: Job, events: impl IntoIterator<Item = Event>) -> Job {
-    events.into_iter().fold(job, |job, event| job.apply(event, Timestamp::UNIX_EPOCH, &policy()).unwrap())
+    events
+        .into_iter()
+        .fold(job, |job, event| job.apply(event, Timestamp::UNIX_EPOCH, &Policy::default()).unwrap())
 }
 
 fn claimed() -> Job {
@@ -231,10 +219,10 @@ fn a_permanent_failure_ends_the_job_at_once_and_a_passing_one_after_five_attempt
         let mut job = job.clone();
         let mut now = Timestamp::UNIX_EPOCH;
         while !job.state.is_ended() {
-            job = job.apply(fail(job.fence, verdict), now, &policy()).unwrap();
+            job = job.apply(fail(job.fence, verdict), now, &Policy::default()).unwrap();
             if let Some(at) = job.due(Task::Convert) {
                 now = at;
-                job = job.apply(Event::Claim { worker: "w".into() }, now, &policy()).unwrap();
+                job = job.apply(Event::Claim { worker: "w".into() }, now, &Policy::default()).unwrap();
             }
         }
         assert_eq!((job.state, job.attempt), (State::Failed, attempts));
@@ -251,8 +239,8 @@ fn a_retry_waits_longer_each_time_and_is_not_claimed_before() {
         let at = job.due(Task::Convert).unwrap();
         waits.push(at.duration_since(Timestamp::UNIX_EPOCH));
         let claim = Event::Claim { worker: "w".into() };
-        assert_eq!(job.apply(claim.clone(), Timestamp::UNIX_EPOCH, &policy()), Err(Refused::NotYet));
-        job = job.apply(claim, at, &policy()).unwrap();
+        assert_eq!(job.apply(claim.clone(), Timestamp::UNIX_EPOCH, &Policy::default()), Err(Refused::NotYet));
+        job = job.apply(claim, at, &Policy::default()).unwrap();
     }
     assert!(waits.is_sorted_by(|shorter, longer| shorter < longer), "{waits:?}");
 }
@@ -264,14 +252,17 @@ fn a_worker_that_lost_its_lease_cannot_finish_and_its_mp3_is_garbage() {
     let job = after(job, [Event::LeaseLost { fence: 2, beat: 0 }]);
     assert_eq!(job.garbage(), [Blob::mp3(id(5))]);
     let late = Event::Converted { fence: 2, mp3_fid: id(5), mp3: mp3() };
-    assert_eq!(job.apply(late, Timestamp::UNIX_EPOCH, &policy()), Err(Refused::State(State::Queued)));
+    assert_eq!(
+        job.apply(late, Timestamp::UNIX_EPOCH, &Policy::default()),
+        Err(Refused::State(State::Queued))
+    );
 }
 
 #[test]
 fn a_lease_with_a_new_beat_is_not_lost() {
     let job = after(claimed(), [Event::Beat { fence: 2, progress: 0.5 }]);
     let lost = Event::LeaseLost { fence: 2, beat: 0 };
-    assert_eq!(job.apply(lost, Timestamp::UNIX_EPOCH, &policy()), Err(Refused::Fence));
+    assert_eq!(job.apply(lost, Timestamp::UNIX_EPOCH, &Policy::default()), Err(Refused::Fence));
 }
 
 #[test]

@@ -192,7 +192,6 @@ impl Job {
     fn abandon(&mut self, now: Timestamp) -> Result<(), Refused> {
         self.require(&[State::Receiving])?;
         self.state = State::Cancelled;
-        self.fence += 1;
         self.lease = None;
         self.deleted = true;
         self.expires = Some(now);
@@ -300,7 +299,6 @@ impl Job {
         if self.state == State::Receiving {
             return self.abandon(now);
         }
-        self.fence += 1;
         self.lease = None;
         if bump(&mut self.failures.lost) < policy.lost_attempts {
             self.queue();
@@ -321,7 +319,6 @@ impl Job {
     fn cancel(&mut self, now: Timestamp, policy: &Policy) -> Result<(), Refused> {
         self.require(&[State::Queued, State::Converting, State::RetryWait])?;
         self.state = State::Cancelled;
-        self.fence += 1;
         self.lease = None;
         self.error = None;
         self.pending.clear();
@@ -352,7 +349,6 @@ impl Job {
             State::Converted => self.state = State::Expired,
             State::Failed | State::Cancelled | State::Expired => {}
         }
-        self.fence += 1;
         self.lease = None;
         self.deleted = true;
         self.file_name.clear();

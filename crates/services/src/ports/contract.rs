@@ -10,22 +10,7 @@ use crate::{
     job::{Event, Policy, Video},
 };
 use futures_util::{StreamExt, TryStreamExt, future};
-use jiff::SignedDuration;
 use std::{sync::Arc, time::Duration};
-
-fn policy() -> Policy {
-    Policy {
-        transient_attempts: 5,
-        suspect_attempts: 2,
-        lost_attempts: 20,
-        mail_attempts: 8,
-        retry_wait: SignedDuration::from_secs(2),
-        retry_wait_max: SignedDuration::from_mins(5),
-        mp3_kept: SignedDuration::from_hours(24),
-        failed_video_kept: SignedDuration::from_hours(24),
-        tombstone_kept: SignedDuration::from_hours(24),
-    }
-}
 
 fn mint() -> Id {
     Id::mint(&SystemClock)
@@ -40,7 +25,7 @@ fn receiving(owner: &str) -> Job {
 }
 
 fn after(job: &Job, event: Event, second: i64) -> Job {
-    job.apply(event, at(second), &policy()).expect("the suite applies only what is allowed")
+    job.apply(event, at(second), &Policy::default()).expect("the suite applies only what is allowed")
 }
 
 fn queued(owner: &str, second: i64) -> Job {

@@ -71,3 +71,42 @@ impl Drop for Target {
 fn draft_name() -> String {
     format!(".tapedeck-{}.part", services::random_hex::<6>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn names(folder: &Path) -> usize {
+        fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn a_file_has_no_name_until_it_is_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("talk.mp3");
+        let target = Target::beside(&output).unwrap();
+        target.file().unwrap().write_all(b"half").unwrap();
+        assert!(!output.exists());
+        drop(target);
+        assert_eq!(names(dir.path()), 0);
+    }
+
+    #[test]
+    fn what_came_meanwhile_is_overwritten_only_if_it_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("talk.mp3");
+        let made = || {
+            let target = Target::beside(&output).unwrap();
+            target.file().unwrap().write_all(b"new").unwrap();
+            target
+        };
+        let ours = made();
+        fs::write(&output, "theirs").unwrap();
+        assert_eq!(ours.publish(&output, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&output).unwrap(), b"theirs");
+        made().publish(&output, true).unwrap();
+        assert_eq!(fs::read(&output).unwrap(), b"new");
+        assert_eq!(names(dir.path()), 1);
+    }
+}

@@ -145,7 +145,9 @@ impl Deck {
             .unwrap_or_else(|| panic!("no address in {line:?}; log:\n{}", self.log()));
         let url = format!("http://{}", url.1);
         let printed = Arc::clone(&self.printed);
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| *printed.lock().unwrap() += &(line + "\n")));
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).for_each(|line| *printed.lock().unwrap() += &(line + "\n"))
+        });
         url
     }
 

@@ -27,7 +27,11 @@ async fn the_first_start_prints_a_link_that_makes_one_admin() {
         let made = set_up(&token, ANA, PASSWORD).await;
         assert_eq!(made.status(), StatusCode::SEE_OTHER, "and signed in");
         assert!(made.headers()["set-cookie"].to_str().unwrap().starts_with("tapedeck_session="));
-        assert_eq!(set_up(&token, "eve@example.com", PASSWORD).await.status(), StatusCode::GONE, "the link works once");
+        assert_eq!(
+            set_up(&token, "eve@example.com", PASSWORD).await.status(),
+            StatusCode::GONE,
+            "the link works once"
+        );
         deck.sign_in(ANA).await;
     }
 }
