@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use services::{
     id::Id,
     job::{Job, Task},
-    ports::{Jobs, PortError, PortErrorKind, PortResult, Swap},
+    ports::{Jobs, PortError, PortErrorKind, PortResult, Stamp, Swap},
 };
 use sqlx::{Row, Sqlite, query::Query, sqlite::SqliteArguments, sqlite::SqliteRow};
 
@@ -24,14 +24,28 @@ impl SqliteJobs {
 
     async fn rows(&self, what: &str, query: Query<'_, Sqlite, SqliteArguments>) -> PortResult<Vec<Job>> {
         let rows = query.fetch_all(&self.store.readers).await.map_err(|error| failed(what, error))?;
-        rows.iter().map(parse).collect()
+        // One record that cannot be read (written by a newer version, damaged) must not stop the work on all others.
+        let readable = |row| {
+            parse(row)
+                .inspect_err(|error| tracing::error!(error = %error.source, "a job record is skipped"))
+                .ok()
+        };
+        Ok(rows.iter().filter_map(readable).collect())
+    }
+
+    async fn row(&self, what: &str, query: Query<'_, Sqlite, SqliteArguments>) -> PortResult<Option<Job>> {
+        let row = query.fetch_optional(&self.store.readers).await.map_err(|error| failed(what, error))?;
+        row.as_ref().map(parse).transpose()
     }
 }
 
 fn parse(row: &SqliteRow) -> PortResult<Job> {
     let record: String = row.try_get(0).map_err(|error| failed("read a job record", error))?;
-    serde_json::from_str(&record)
-        .map_err(|error| PortError::new(PortErrorKind::Refused, "understand a job record", error))
+    serde_json::from_str(&record).map_err(|error| {
+        // Its head has the id, for whoever is to mend it.
+        let head: String = record.chars().take(60).collect();
+        PortError::new(PortErrorKind::Refused, "understand a job record", format!("{error} in {head}…"))
+    })
 }
 
 /// Binds a record's columns in the order: owner, listed, active, mp3_fid, the four times, record.
@@ -74,12 +88,12 @@ impl Jobs for SqliteJobs {
 
     async fn get(&self, id: Id) -> PortResult<Option<Job>> {
         let query = sqlx::query("SELECT record FROM job WHERE id = ?").bind(id.to_string());
-        Ok(self.rows("read a job record", query).await?.pop())
+        self.row("read a job record", query).await
     }
 
     async fn by_mp3(&self, mp3_fid: Id) -> PortResult<Option<Job>> {
         let query = sqlx::query("SELECT record FROM job WHERE mp3_fid = ?").bind(mp3_fid.to_string());
-        Ok(self.rows("read a job record", query).await?.pop())
+        self.row("read a job record", query).await
     }
 
     async fn replace(&self, job: &Job) -> PortResult<Swap> {
@@ -116,6 +130,17 @@ impl Jobs for SqliteJobs {
         .bind(before)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX));
         self.rows("list an owner's jobs", query).await
+    }
+
+    async fn stamp(&self, owner: &str) -> PortResult<Stamp> {
+        let wrong = |error| failed("look for changes of an owner's jobs", error);
+        let query = sqlx::query(
+            "SELECT count(*), coalesce(sum(version), 0), max(id) FROM job WHERE listed = 1 AND owner = ?",
+        );
+        let row = query.bind(owner.to_owned()).fetch_one(&self.store.readers).await.map_err(wrong)?;
+        let number = |column| row.try_get::<i64, usize>(column).map(i64::unsigned_abs).map_err(wrong);
+        let newest: Option<String> = row.try_get(2).map_err(wrong)?;
+        Ok(Stamp { newest: newest.and_then(|id| id.parse().ok()), count: number(0)?, versions: number(1)? })
     }
 
     async fn count_active(&self, owner: &str) -> PortResult<u64> {

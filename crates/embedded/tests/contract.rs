@@ -8,7 +8,7 @@ use services::{
     clock::SystemClock,
     ports::{Auth, contract},
 };
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 use tempfile::TempDir;
 
 const SET_UP_TOKEN: &str = "set-up-token";
@@ -81,7 +81,11 @@ async fn auth_over_http() {
     let (_dir, users, auth) = local_auth().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, services::auth::routes(auth)).await.unwrap() });
+    tokio::spawn(async move {
+        let routes =
+            services::auth::routes(auth, Vec::new()).into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, routes).await.unwrap()
+    });
     let remote: Arc<dyn Auth> = Arc::new(RemoteAuth::new(&url).unwrap());
     contract::auth(remote, users, SET_UP_TOKEN).await;
 }

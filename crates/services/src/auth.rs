@@ -20,6 +20,11 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use throttle::Throttle;
 
+/// Nobody has a longer e-mail.
+const MAX_EMAIL: usize = 254;
+/// Nobody has a longer password: 1024 characters of at most four bytes.
+const MAX_PASSWORD: usize = 4096;
+
 /// Auth in this process, over the users' table.
 pub struct LocalAuth {
     users: Arc<dyn Users>,
@@ -48,22 +53,31 @@ impl LocalAuth {
     pub async fn claims(&self, token: &str) -> Result<(Claims, Identity), AuthError> {
         let claims = self.key.verify(token, self.clock.now()).ok_or(AuthError::NotAuthorized)?;
         let user = self.users.find(&claims.username).await?.ok_or(AuthError::NotAuthorized)?;
+        // Another password, or another holder of the same address, voids what was signed before. An original's token tells neither.
+        if claims.pw.as_ref().is_some_and(|pw| *pw != tokens::password_mark(&user.password)) {
+            return Err(AuthError::NotAuthorized);
+        }
         Ok((claims, Identity { email: user.email, role: user.role }))
     }
 
-    fn token(&self, email: &str, role: Role) -> String {
-        self.key.sign(email, role, self.clock.now())
+    fn token(&self, user: &User) -> String {
+        self.key.sign(user, self.clock.now())
     }
 }
 
 #[async_trait]
 impl Auth for LocalAuth {
     async fn login(&self, email: &str, password: &str, client: &str) -> Result<String, AuthError> {
+        if email.len() > MAX_EMAIL || password.len() > MAX_PASSWORD {
+            return Err(AuthError::InvalidCredentials);
+        }
+        // Counted failures are looked at when it is this one's turn, not before: however many guess at once, few get through.
+        let turn = self.verifier.turn().await?;
         let attempt = self.throttle.attempt(email, client)?;
         let user = self.users.find(email).await?;
         let hash = user.as_ref().map(|user| user.password.clone());
-        match (user, self.verifier.verify(password, hash).await) {
-            (Some(user), true) => Ok(self.token(&user.email, user.role)),
+        match (user, turn.verify(password, hash).await) {
+            (Some(user), true) => Ok(self.token(&user)),
             _ => {
                 attempt.failed();
                 Err(AuthError::InvalidCredentials)
@@ -81,8 +95,9 @@ impl Auth for LocalAuth {
             .map_err(|_| AuthError::SetUpOver)?;
         let email = check_email(email)?;
         let password = hash_password(check_password(password)?.to_owned()).await?;
-        match self.users.add_first(&User { email: email.clone(), password, role: Role::Admin }).await? {
-            Swap::Won => Ok(self.token(&email, Role::Admin)),
+        let user = User { email, password, role: Role::Admin };
+        match self.users.add_first(&user).await? {
+            Swap::Won => Ok(self.token(&user)),
             Swap::Lost => Err(AuthError::SetUpOver),
         }
     }

@@ -4,6 +4,7 @@ mod api;
 mod compat;
 mod events;
 mod file;
+mod form;
 mod page;
 mod session;
 mod upload;
@@ -20,10 +21,10 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use events::Feed;
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What the gateway is told by the configuration.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub active_jobs: u64,
     /// An upload that sends nothing for so long is given up.
     pub upload_idle: Duration,
+    /// Proxies whose word is taken for whom a request comes from.
+    pub trusted_proxies: Vec<IpAddr>,
     /// The page is reached over HTTPS: cookies are for HTTPS alone.
     pub https: bool,
     /// How often a receiver shows a sign of life.
@@ -94,7 +97,8 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/jobs/{id}/retry", post(api::retry))
         .route("/jobs/{id}/file", get(file::of_job))
         .route("/events", get(events::stream))
-        .fallback(api::no_such_route);
+        .fallback(api::no_such_route)
+        .method_not_allowed_fallback(api::no_such_method);
     let page = Router::new()
         .route("/", get(page::home))
         .route("/setup", get(page::set_up).post(session::set_up))
@@ -108,6 +112,8 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/upload", post(upload::upload).layer(DefaultBodyLimit::disable()))
         .route("/download", get(compat::download))
         .nest("/api/v1", api)
+        .route("/api/v1/", any(api::no_such_route))
+        .method_not_allowed_fallback(api::no_such_method)
         .merge(page)
         .with_state(gateway)
 }

@@ -10,7 +10,12 @@ use axum::{
 };
 use headers::{Authorization, Header, authorization::Basic, authorization::Bearer};
 use serde_json::json;
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv6Addr},
+    pin::Pin,
+    sync::Arc,
+};
 use tracing::Instrument;
 
 /// The header that carries the request id, both ways.
@@ -122,6 +127,25 @@ pub fn basic_credentials(headers: &HeaderMap) -> Option<(String, String)> {
     Some((basic.username().to_owned(), basic.password().to_owned()))
 }
 
+/// Whom a request comes from, for counting: past the proxies that we trust, and an IPv6 network as one.
+pub fn client(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpAddr]) -> String {
+    let mut client = peer.to_canonical();
+    let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<IpAddr> =
+        forwarded.flat_map(|line| line.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
+    // From the nearest hop outwards: what lies beyond the first that we do not trust is its own invention.
+    for hop in hops.into_iter().rev() {
+        if !trusted_proxies.contains(&client) {
+            break;
+        }
+        client = hop.to_canonical();
+    }
+    match client {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
+    }
+}
+
 /// What an `Authorization` header says about a bearer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BearerHeader {
@@ -178,6 +202,28 @@ mod tests {
             assert_eq!(bearer(&with(malformed)), BearerHeader::Malformed, "{malformed}");
         }
         assert_eq!(bearer(&with("Bearer abc.def")), BearerHeader::Token("abc.def".into()));
+    }
+
+    #[test]
+    fn a_client_is_whom_a_trusted_proxy_names_and_no_further() {
+        let forwarded = |hops| {
+            HeaderMap::from_iter([(
+                HeaderName::from_static("x-forwarded-for"),
+                HeaderValue::from_static(hops),
+            )])
+        };
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let trusted = [address("10.0.0.1"), address("10.0.0.2")];
+        for (peer, hops, expected) in [
+            ("192.0.2.9", "198.51.100.1", "192.0.2.9"),
+            ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+            ("10.0.0.1", "6.6.6.6, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+            ("10.0.0.1", "", "10.0.0.1"),
+            ("2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::"),
+            ("::ffff:192.0.2.9", "", "192.0.2.9"),
+        ] {
+            assert_eq!(client(address(peer), &forwarded(hops), &trusted), expected, "{peer} {hops}");
+        }
     }
 
     #[test]

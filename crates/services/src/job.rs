@@ -175,8 +175,10 @@ pub struct Failure {
 pub struct Mail {
     /// Where it stands.
     pub state: MailState,
-    /// How often it was tried.
+    /// How often it was tried, this round.
     pub attempt: u32,
+    /// Grows with every claim and in no round starts again: a notifier that holds an older one may change nothing.
+    pub fence: u64,
     /// How often the job has ended: each ending has its own mail and its own Message-ID.
     pub round: u32,
     /// The notifier at work on it.
@@ -243,10 +245,11 @@ impl Default for Policy {
     fn default() -> Policy {
         let days = |days: i64| SignedDuration::from_hours(24 * days);
         Policy {
-            transient_attempts: 5,
+            // More than half an hour of a full disk, hours of an absent mail server.
+            transient_attempts: 16,
             suspect_attempts: 2,
             lost_attempts: 20,
-            mail_attempts: 8,
+            mail_attempts: 48,
             retry_wait: SignedDuration::from_secs(2),
             retry_wait_max: SignedDuration::from_mins(5),
             mp3_kept: days(30),

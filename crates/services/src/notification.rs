@@ -80,10 +80,10 @@ impl Notifier {
     }
 
     async fn send(&self, job: &Job) -> Result<(), TransitionError> {
-        let attempt = job.mail.attempt;
+        let fence = job.mail.fence;
         let event = match self.sender.letter(job, self.ledger.clock.now()) {
-            Ok(letter) => self.hand_over(job.id, attempt, &letter).await,
-            Err(error) => Event::MailFailed { attempt, text: error.to_string(), permanent: true },
+            Ok(letter) => self.hand_over(job.id, fence, &letter).await,
+            Err(error) => Event::MailFailed { fence, text: error.to_string(), permanent: true },
         };
         let delivered = matches!(event, Event::MailSent { .. });
         match self.ledger.apply(job.id, event).await {
@@ -102,14 +102,14 @@ impl Notifier {
         }
     }
 
-    async fn hand_over(&self, id: Id, attempt: u32, letter: &Letter) -> Event {
-        let failed = |text: String, permanent| Event::MailFailed { attempt, text, permanent };
+    async fn hand_over(&self, id: Id, fence: u64, letter: &Letter) -> Event {
+        let failed = |text: String, permanent| Event::MailFailed { fence, text, permanent };
         let sending = tokio::time::timeout(SEND, self.mailer.send(letter));
         let beating = async {
             loop {
                 tokio::time::sleep(self.beat).await;
                 // What fails here shows at the end.
-                let _ = self.ledger.apply(id, Event::BeatMail { attempt }).await;
+                let _ = self.ledger.apply(id, Event::BeatMail { fence }).await;
             }
         };
         let sent = tokio::select! {
@@ -118,7 +118,7 @@ impl Notifier {
         };
         failpoints::reach("mail.delivered");
         match sent {
-            Ok(Ok(())) => Event::MailSent { attempt },
+            Ok(Ok(())) => Event::MailSent { fence },
             Ok(Err(error)) => {
                 failed(format!("{error}: {}", error.source), error.kind == PortErrorKind::Refused)
             }

@@ -73,6 +73,17 @@ pub enum Swap {
     Lost,
 }
 
+/// What an owner's list of jobs is known again by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// The newest's id.
+    pub newest: Option<Id>,
+    /// How many are listed.
+    pub count: u64,
+    /// The sum of their versions, which only grow.
+    pub versions: u64,
+}
+
 /// The job records. Every write is durable when it returns.
 #[async_trait]
 pub trait Jobs: Send + Sync {
@@ -88,6 +99,8 @@ pub trait Jobs: Send + Sync {
     async fn remove(&self, id: Id, version: u64) -> PortResult<Swap>;
     /// Records of this owner that are not `deleted`, newest first; with `before`, only older ones than that id.
     async fn by_owner(&self, owner: &str, before: Option<Id>, limit: usize) -> PortResult<Vec<Job>>;
+    /// A value that is another one whenever [`Jobs::by_owner`] would answer otherwise; cheap, to be asked for often.
+    async fn stamp(&self, owner: &str) -> PortResult<Stamp>;
     /// How many of this owner's records are not ended.
     async fn count_active(&self, owner: &str) -> PortResult<u64>;
     /// Records for which `task` is due at `now` ([`Job::due`]), the longest due first.

@@ -26,6 +26,16 @@ pub struct Sweeper {
     blobs: Arc<dyn Blobs>,
     patience: Duration,
     seen: HashMap<(Id, Role), Sighting>,
+    /// When this sweeper last looked at all.
+    looked: Instant,
+    /// What cannot be swept just now, and when to try again.
+    putting_off: HashMap<Id, PutOff>,
+}
+
+#[derive(Clone, Copy)]
+struct PutOff {
+    until: Instant,
+    wait: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +54,14 @@ struct Sighting {
 impl Sweeper {
     /// A sweeper that takes a job away when it has seen no sign of life for `patience`.
     pub fn new(ledger: Ledger, blobs: Arc<dyn Blobs>, patience: Duration) -> Sweeper {
-        Sweeper { ledger, blobs, patience, seen: HashMap::new() }
+        Sweeper {
+            ledger,
+            blobs,
+            patience,
+            seen: HashMap::new(),
+            looked: Instant::now(),
+            putting_off: HashMap::new(),
+        }
     }
 
     /// Sweeps every `poll` until `shutdown`.
@@ -63,17 +80,34 @@ impl Sweeper {
     /// One round over all records that are due.
     pub async fn sweep(&mut self) -> Result<(), PortError> {
         let round = Instant::now();
+        if round.duration_since(self.looked) > self.patience / 2 {
+            // This process itself stood still: what it did not look at it has not seen unchanged.
+            self.seen.clear();
+        }
+        self.looked = round;
         for job in self.ledger.jobs.due(Task::Sweep, self.ledger.clock.now(), ROUND).await? {
             let id = job.id;
+            if self.putting_off.get(&id).is_some_and(|put_off| put_off.until > round) {
+                continue;
+            }
             match self.sweep_job(job, round).await {
-                Ok(()) | Err(TransitionError::Refused(_) | TransitionError::Missing) => {}
-                Err(TransitionError::Store(error)) => {
-                    tracing::warn!(job = %id, error = %crate::chain(&error), "this job could not be swept");
+                Ok(()) | Err(TransitionError::Refused(_) | TransitionError::Missing) => {
+                    self.putting_off.remove(&id);
                 }
+                Err(TransitionError::Store(error)) => self.put_off(id, &error, round),
             }
         }
         self.seen.retain(|_, sighting| sighting.round == round);
+        self.putting_off.retain(|_, put_off| put_off.until + put_off.wait > round);
         Ok(())
+    }
+
+    /// What fails is tried again, later each time, and said each time.
+    fn put_off(&mut self, id: Id, error: &PortError, now: Instant) {
+        let wait = self.putting_off.get(&id).map_or(Duration::from_secs(1), |put_off| put_off.wait * 2);
+        let wait = wait.min(Duration::from_secs(60));
+        tracing::warn!(job = %id, error = %crate::chain(error), again_in_seconds = wait.as_secs(), "this job could not be swept");
+        self.putting_off.insert(id, PutOff { until: now + wait, wait });
     }
 
     async fn sweep_job(&mut self, job: Job, round: Instant) -> Result<(), TransitionError> {
@@ -84,9 +118,9 @@ impl Sweeper {
             self.ledger.apply_to(&job, Event::LeaseLost { fence: job.fence, beat: lease.beat }).await?;
         }
         if let Some(lease) = &job.mail.lease
-            && self.is_lost((job.id, Role::Notifier), job.mail.attempt.into(), lease, round)
+            && self.is_lost((job.id, Role::Notifier), job.mail.fence, lease, round)
         {
-            let event = Event::MailLeaseLost { attempt: job.mail.attempt, beat: lease.beat };
+            let event = Event::MailLeaseLost { fence: job.mail.fence, beat: lease.beat };
             self.ledger.apply(job.id, event).await?;
         }
         self.delete_garbage(&job).await?;
@@ -120,12 +154,15 @@ impl Sweeper {
 
     /// The time of the present state is up: the MP3 or the video goes, or the record itself.
     async fn end(&self, job: &Job) -> Result<(), TransitionError> {
-        if job.garbage().is_empty()
-            && matches!(self.ledger.apply_to(job, Event::TimeUp).await, Err(TransitionError::Refused(_)))
-        {
-            // Lost: somebody changed it meanwhile; the next round looks again.
-            let _ = self.ledger.jobs.remove(job.id, job.version).await?;
+        if !job.garbage().is_empty() {
+            return Ok(());
         }
+        if job.mp3.is_some() || job.video_is_kept() {
+            self.ledger.apply_to(job, Event::TimeUp).await?;
+            return Ok(());
+        }
+        // Lost: somebody changed it meanwhile; the next round looks again.
+        let _ = self.ledger.jobs.remove(job.id, job.version).await?;
         Ok(())
     }
 }

@@ -8,7 +8,13 @@ use crate::{
 };
 use anyhow::Context;
 use serde::{Deserialize, Serialize, Serializer};
-use std::{collections::BTreeMap, fmt, fs, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 use toml::{Table, Value};
 
 /// The default, and the documentation of every key.
@@ -56,7 +62,7 @@ sections! {
         timing: Timing,
     }
     /// `[server]`
-    Server { listen: String, public_url: String, grace: Time }
+    Server { listen: String, public_url: String, trusted_proxies: Vec<IpAddr>, grace: Time }
     /// `[log]`
     Log { level: String, format: LogFormat }
     /// `[backends]`
@@ -259,6 +265,10 @@ fn override_one(
                 Ok(value) => *number = value,
                 Err(_) => mistakes.push(format!("environment: {name}: “{text}” is no whole number")),
             },
+            Value::Array(list) => {
+                let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+                *list = parts.map(|part| Value::String(part.to_owned())).collect();
+            }
             place => *place = Value::String(text.clone()),
         }
     }
@@ -272,7 +282,9 @@ fn deserialize(mut table: Table, default: &Table, mistakes: &mut Vec<String>) ->
             Ok(config) => return config,
             Err(error) => error,
         };
-        let name = error.path().to_string();
+        let path = error.path().to_string();
+        // Of a list the whole is at fault: `server.trusted_proxies[0]`.
+        let name = path.split('[').next().unwrap_or_default().to_owned();
         let why = error.into_inner().to_string();
         mistakes.push(format!("`{name}`: {}", why.trim_end().replace('\n', " ")));
         let (section, key) =
@@ -301,7 +313,32 @@ fn deserialize(mut table: Table, default: &Table, mistakes: &mut Vec<String>) ->
 
 /// What no single key can tell.
 fn cross_check(config: &Config, mistakes: &mut Vec<String>) {
-    let backends = &config.backends;
+    check_backends(&config.backends, mistakes);
+    check_times(config, mistakes);
+    check_addresses(&config.server, mistakes);
+    let (limits, secret) = (&config.limits, config.auth.jwt_secret.0.len());
+    let zeros = [
+        ("limits.upload", limits.upload.0),
+        ("limits.output", limits.output.0),
+        ("limits.active_jobs", limits.active_jobs),
+        ("converter.memory", config.converter.memory.0),
+        ("auth.failures_per_minute", config.auth.failures_per_minute.into()),
+    ];
+    for (key, _) in zeros.into_iter().filter(|(_, value)| *value == 0) {
+        mistakes.push(format!("`{key}`: 0 would allow nothing at all"));
+    }
+    if (1..32).contains(&secret) {
+        mistakes.push(format!("`auth.jwt_secret`: {}", services::auth::WeakSecret(secret)));
+    }
+    if let Err(unfit) = services::auth::check_email(&config.mail.from) {
+        mistakes.push(format!("`mail.from`: {unfit}"));
+    }
+    if let Err(error) = crate::telemetry::filter(&config.log.level) {
+        mistakes.push(format!("`log.level`: {error}"));
+    }
+}
+
+fn check_backends(backends: &Backends, mistakes: &mut Vec<String>) {
     for (key, url, known) in [
         ("jobs", &backends.jobs, "sqlite:"),
         ("users", &backends.users, "sqlite:"),
@@ -314,42 +351,61 @@ fn cross_check(config: &Config, mistakes: &mut Vec<String>) {
                 .push(format!("`backends.{key}`: “{url}” has no adapter in this version; write \"{known}\""));
         }
     }
-    if !["", "local:"].contains(&backends.auth.as_str()) && !backends.auth.starts_with("http://") {
+    let remote = backends.auth.strip_prefix("http://").is_some_and(|host| !host.is_empty());
+    if !remote && !["", "local:"].contains(&backends.auth.as_str()) {
         mistakes.push(format!(
             "`backends.auth`: “{}” is none of \"\", \"local:\", \"http://HOST:PORT\"",
             backends.auth
         ));
     }
-    let secret = config.auth.jwt_secret.0.len();
-    if (1..32).contains(&secret) {
-        mistakes.push(format!("`auth.jwt_secret`: {}", services::auth::WeakSecret(secret)));
+}
+
+fn check_times(config: &Config, mistakes: &mut Vec<String>) {
+    /// Longer than anybody keeps anything, and short enough to be added to a date.
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let (timing, retention) = (&config.timing, &config.retention);
+    for (key, time) in [
+        ("auth.token_lifetime", config.auth.token_lifetime),
+        ("limits.upload_idle", config.limits.upload_idle),
+        ("limits.duration", config.limits.duration),
+        ("converter.cpu", config.converter.cpu),
+        ("converter.stall", config.converter.stall),
+        ("retention.mp3", retention.mp3),
+        ("retention.failed_video", retention.failed_video),
+        ("retention.record", retention.record),
+        ("timing.poll", timing.poll),
+        ("timing.beat", timing.beat),
+        ("timing.retry_wait", timing.retry_wait),
+        ("timing.retry_wait_max", timing.retry_wait_max),
+    ] {
+        if time.0.is_zero() || time.0 > CENTURY {
+            mistakes
+                .push(format!("`{key}`: “{time}” must be longer than nothing, and no longer than 36500d"));
+        }
     }
-    if !config.server.listen.is_empty() && config.server.listen.parse::<std::net::SocketAddr>().is_err() {
-        mistakes.push(format!(
-            "`server.listen`: “{}” is no address and port; write for instance 127.0.0.1:8080",
-            config.server.listen
-        ));
-    }
-    let url = &config.server.public_url;
-    if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
-        mistakes.push(format!(
-            "`server.public_url`: “{url}” is no web address; write for instance https://mp3converter.com"
-        ));
-    }
-    if config.timing.patience.0 < config.timing.beat.0 * 3 {
+    if timing.patience.0 < timing.beat.0 * 3 {
         mistakes.push(
             "`timing.patience` must be at least three times `timing.beat`, or the living lose their jobs"
                 .into(),
         );
     }
-    if config.timing.poll.0.is_zero() || config.timing.beat.0.is_zero() {
-        mistakes.push("`timing.poll` and `timing.beat` must be longer than nothing".into());
+}
+
+fn check_addresses(server: &Server, mistakes: &mut Vec<String>) {
+    let (listen, url) = (&server.listen, &server.public_url);
+    if !listen.is_empty() && listen.parse::<SocketAddr>().is_err() {
+        mistakes.push(format!(
+            "`server.listen`: “{listen}” is no address and port; write for instance 127.0.0.1:8080"
+        ));
     }
-    if let Err(unfit) = services::auth::check_email(&config.mail.from) {
-        mistakes.push(format!("`mail.from`: {unfit}"));
-    }
-    if let Err(error) = crate::telemetry::filter(&config.log.level) {
-        mistakes.push(format!("`log.level`: {error}"));
+    let host = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"))
+        .map(|rest| rest.split('/').next());
+    if !url.is_empty() && host.flatten().is_none_or(str::is_empty) {
+        mistakes.push(format!(
+            "`server.public_url`: “{url}” is no web address; write for instance https://mp3converter.com"
+        ));
     }
 }
 
@@ -403,6 +459,24 @@ mod tests {
             assert!(told.contains(expected), "{expected} is missing from:\n{told}");
         }
         assert!(!told.contains("sarcasm"));
+    }
+
+    #[test]
+    fn nothing_for_ever_and_nothing_at_all_are_mistakes() {
+        let text = "[retention]\nmp3 = \"4000000d\"\n[limits]\nactive_jobs = 0\n[server]\npublic_url = \"http://\"\ntrusted_proxies = [\"proxy\"]";
+        let told = assembled(text, &[("TAPEDECK_AUTH_TOKEN_LIFETIME", "0s")]).unwrap_err();
+        for expected in [
+            "retention.mp3",
+            "limits.active_jobs",
+            "server.public_url",
+            "server.trusted_proxies",
+            "auth.token_lifetime",
+            "5 mistakes",
+        ] {
+            assert!(told.contains(expected), "{expected} is missing from:\n{told}");
+        }
+        let config = assembled("", &[("TAPEDECK_SERVER_TRUSTED_PROXIES", "10.0.0.1, ::1")]).unwrap();
+        assert_eq!(config.server.trusted_proxies.len(), 2);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub fn healthcheck(place: &Place, wish: &Healthcheck) -> Result<()> {
     let url = format!("http://{address}/readyz");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (status, text) = runtime.block_on(async {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build()?;
         let response = client
             .get(&url)
             .send()

@@ -69,8 +69,11 @@ impl Process<'_> {
                 Some(gateway),
             ));
         }
-        let router =
-            if self.has(Role::Auth) { router.merge(auth::routes(self.local_auth()?)) } else { router };
+        let router = if self.has(Role::Auth) {
+            router.merge(auth::routes(self.local_auth()?, self.config.server.trusted_proxies.clone()))
+        } else {
+            router
+        };
         Ok((gateway::layered(router), None))
     }
 
@@ -93,6 +96,7 @@ impl Process<'_> {
             upload_limit: config.limits.upload.0,
             active_jobs: config.limits.active_jobs,
             upload_idle: config.limits.upload_idle.0,
+            trusted_proxies: config.server.trusted_proxies.clone(),
             https: self.public_url.starts_with("https://"),
             beat: config.timing.beat.0,
             poll: config.timing.poll.0,

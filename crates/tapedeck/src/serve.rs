@@ -25,6 +25,7 @@ const HAND_BACK_TIME: Duration = Duration::from_secs(5);
 
 /// Serves until the end.
 pub fn run(place: &Place, wish: &Serve) -> Result<()> {
+    keep_private();
     let config = config::load(place)?;
     telemetry::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -67,6 +68,11 @@ async fn serve(place: &Place, wish: &Serve, config: &Config) -> Result<()> {
     let ended = live(&mut tasks, &mut signals, &life, config.server.grace.0).await;
     ports.store.close().await;
     ended
+}
+
+/// What this process makes, only its user may read: password hashes, videos, mails.
+pub fn keep_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
 /// Where to listen when the command line does not say it.
@@ -134,7 +140,7 @@ async fn named(name: &'static str, role: impl Future<Output = ()>) -> (&'static 
 
 async fn serve_http(listener: TcpListener, router: Router, life: Life) -> Result<()> {
     let handle = Handle::new();
-    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone());
+    let mut server = axum_server::from_tcp(listener)?.http1_only().handle(handle.clone());
     // A header that never ends would hold its connection for ever.
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
     let serving = server.serve(router.into_make_service_with_connect_info::<SocketAddr>());

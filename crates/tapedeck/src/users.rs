@@ -15,6 +15,7 @@ use std::io::{IsTerminal, stdin};
 
 /// Runs a user command.
 pub fn run(place: &Place, command: UserCommand) -> Result<()> {
+    crate::serve::keep_private();
     let config = config::load(place)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
@@ -105,7 +106,7 @@ async fn remove(ports: &Ports, email: &str) -> Result<()> {
     let deleted =
         deleted.context("the account is removed, but not all of its jobs are; run the command again")?;
     println!(
-        "{} is removed, with {deleted} job{} and all their files.",
+        "{} is removed, with {deleted} job{} and all their videos and MP3s.",
         user.email,
         if deleted == 1 { "" } else { "s" }
     );

@@ -6,7 +6,7 @@ use argon2::{
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
 use tokio::{
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, Semaphore, SemaphorePermit},
     task::spawn_blocking,
 };
 
@@ -59,31 +59,55 @@ pub async fn hash_password(password: String) -> Result<String, AuthError> {
     }
 }
 
-/// Verifies passwords, a few at a time: each costs 19 MiB.
+/// So many verify at once: each takes 19 MiB.
+const AT_ONCE: usize = 4;
+/// So many may wait for their turn; who comes then is told to come again.
+const IN_LINE: usize = 64;
+
+/// Verifies passwords, a few at a time.
 pub(super) struct Verifier {
-    slots: Semaphore,
+    line: Semaphore,
+    turns: Semaphore,
     nobody: OnceCell<String>,
 }
 
 impl Default for Verifier {
     fn default() -> Verifier {
-        Verifier { slots: Semaphore::new(4), nobody: OnceCell::new() }
+        Verifier {
+            line: Semaphore::new(AT_ONCE + IN_LINE),
+            turns: Semaphore::new(AT_ONCE),
+            nobody: OnceCell::new(),
+        }
     }
 }
 
+/// The right to verify one password now.
+pub(super) struct Turn<'a> {
+    verifier: &'a Verifier,
+    _place: SemaphorePermit<'a>,
+    _turn: SemaphorePermit<'a>,
+}
+
 impl Verifier {
+    /// Waits for a turn, unless too many wait already.
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, AuthError> {
+        let place = self.line.try_acquire().map_err(|_| AuthError::TooManyAttempts { seconds: 5 })?;
+        let turn = self.turns.acquire().await.map_err(|closed| AuthError::Unavailable(closed.into()))?;
+        Ok(Turn { verifier: self, _place: place, _turn: turn })
+    }
+}
+
+impl Turn<'_> {
     /// Is this the password? For an unknown user it takes as long as for a known one, and is not.
     pub(super) async fn verify(&self, password: &str, hash: Option<String>) -> bool {
-        let Ok(_slot) = self.slots.acquire().await else { return false };
         let known = hash.is_some();
+        let nobody = || hash_password("nobody has this password".into());
         let hash = match hash {
             Some(hash) => hash,
-            None => {
-                match self.nobody.get_or_try_init(|| hash_password("nobody has this password".into())).await {
-                    Ok(hash) => hash.clone(),
-                    Err(_) => return false,
-                }
-            }
+            None => match self.verifier.nobody.get_or_try_init(nobody).await {
+                Ok(hash) => hash.clone(),
+                Err(_) => return false,
+            },
         };
         let password = password.to_owned();
         let verified = spawn_blocking(move || {
@@ -124,7 +148,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_password_itself_verifies() {
-        let verifier = Verifier::default();
+        let verifiers = Verifier::default();
+        let verifier = verifiers.turn().await.unwrap();
         let hash = hash_password("Admin123".into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$"));
         assert!(verifier.verify("Admin123", Some(hash.clone())).await);

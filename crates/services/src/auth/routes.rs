@@ -2,18 +2,21 @@
 
 use super::LocalAuth;
 use crate::{
-    http::{BearerHeader, basic_credentials, bearer},
+    http::{self, BearerHeader, basic_credentials, bearer},
     ports::{Auth, AuthError},
 };
 use axum::{
-    Json, Router,
-    extract::State,
+    Extension, Json, Router,
+    extract::{ConnectInfo, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 /// The header in which our gateway names the client whose attempts are counted.
 pub(super) const CLIENT: HeaderName = HeaderName::from_static("x-tapedeck-client");
@@ -27,20 +30,38 @@ pub(super) struct SetUp {
 }
 
 /// The routes of the auth service.
-pub fn routes(auth: Arc<LocalAuth>) -> Router {
+///
+/// Whom attempts are counted against is told by our gateway, if it is on this machine or one of the `trusted` addresses;
+/// else it is the peer itself.
+pub fn routes(auth: Arc<LocalAuth>, trusted: Vec<IpAddr>) -> Router {
     Router::new()
         .route("/login", post(login))
         .route("/validate", post(validate))
         .route("/setup", post(set_up))
         .with_state(auth)
+        .layer(Extension(Trusted(trusted.into())))
 }
 
-async fn login(State(auth): State<Arc<LocalAuth>>, headers: HeaderMap) -> Response {
+#[derive(Clone)]
+struct Trusted(Arc<[IpAddr]>);
+
+async fn login(
+    State(auth): State<Arc<LocalAuth>>,
+    Extension(Trusted(trusted)): Extension<Trusted>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
     let Some((email, password)) = basic_credentials(&headers) else {
         return (StatusCode::UNAUTHORIZED, "missing credentials").into_response();
     };
-    let client = headers.get(CLIENT).and_then(|client| client.to_str().ok()).unwrap_or_default();
-    answer(auth.login(&email, &password, client).await)
+    let peer = peer.ip().to_canonical();
+    let told =
+        headers.get(CLIENT).and_then(|client| client.to_str().ok()).filter(|client| client.len() <= 64);
+    let client = match told {
+        Some(told) if peer.is_loopback() || trusted.contains(&peer) => told.to_owned(),
+        _ => http::client(peer, &headers, &trusted),
+    };
+    answer(auth.login(&email, &password, &client).await)
 }
 
 async fn validate(State(auth): State<Arc<LocalAuth>>, headers: HeaderMap) -> Response {

@@ -8,13 +8,19 @@ use governor::{
 use std::{
     collections::HashMap,
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 /// Of an e-mail, from anywhere, so many times as many failures are allowed as from one client: a stranger
 /// cannot lock an owner out cheaply, and many machines together still cannot guess.
 const FROM_ANYWHERE: u32 = 10;
+
+/// How many keys are worth a first tidying.
+const TIDY: usize = 10_000;
 
 /// Counts failures; success costs nothing.
 pub(super) struct Throttle {
@@ -61,11 +67,17 @@ impl Attempt<'_> {
 struct Brake {
     failures: DefaultKeyedRateLimiter<String>,
     closed: Mutex<HashMap<String, Instant>>,
+    /// Forget those that are free again when there are so many.
+    tidy_at: AtomicUsize,
 }
 
 impl Brake {
     fn new(per_minute: NonZeroU32) -> Brake {
-        Brake { failures: RateLimiter::keyed(Quota::per_minute(per_minute)), closed: Mutex::default() }
+        Brake {
+            failures: RateLimiter::keyed(Quota::per_minute(per_minute)),
+            closed: Mutex::default(),
+            tidy_at: AtomicUsize::new(TIDY),
+        }
     }
 
     fn wait(&self, key: &str) -> Option<Duration> {
@@ -80,8 +92,9 @@ impl Brake {
             closed.retain(|_, until| *until > Instant::now());
             closed.insert(key, Instant::now() + wait);
         }
-        if self.failures.len() > 10_000 {
+        if self.failures.len() > self.tidy_at.load(Ordering::Relaxed) {
             self.failures.retain_recent();
+            self.tidy_at.store((self.failures.len() * 2).max(TIDY), Ordering::Relaxed);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tokens: JWT, HS256 and nothing else, with the claims that the original services expect.
 
-use crate::ports::Role;
+use crate::ports::{Role, User};
+use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};
@@ -14,11 +15,19 @@ pub struct Claims {
     pub exp: i64,
     /// When it was made, seconds since 1970.
     pub iat: i64,
+    /// Our own claim: a mark of the password that it was signed for. The originals' tokens have none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pw: Option<String>,
     /// Our own claim: what the user may do. The originals' tokens have none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub role: Option<Role>,
     /// The e-mail.
     pub username: String,
+}
+
+/// Tells one password's hash from another, and nothing about either: its salt is random.
+pub(super) fn password_mark(hash: &str) -> String {
+    crate::hex(&digest::digest(&digest::SHA256, hash.as_bytes()).as_ref()[..8])
 }
 
 /// The secret is too short to resist guessing.
@@ -44,10 +53,12 @@ impl TokenKey {
     }
 
     /// A token for this user.
-    pub fn sign(&self, email: &str, role: Role, now: Timestamp) -> String {
+    pub fn sign(&self, user: &User, now: Timestamp) -> String {
         let iat = now.as_second();
         let exp = iat.saturating_add(self.lifetime.as_secs());
-        let claims = Claims { admin: true, exp, iat, role: Some(role), username: email.to_owned() };
+        let pw = Some(password_mark(&user.password));
+        let claims =
+            Claims { admin: true, exp, iat, pw, role: Some(user.role), username: user.email.clone() };
         encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
             .expect("HMAC over JSON in memory cannot fail")
     }
@@ -73,26 +84,38 @@ mod tests {
         TokenKey::new(secret, SignedDuration::from_hours(24)).unwrap()
     }
 
+    fn ana() -> User {
+        User { email: "a@b.c".into(), password: "$argon2id$x".into(), role: Role::User }
+    }
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     #[test]
     fn a_token_is_what_the_contract_says() {
-        let token = key(SECRET).sign("a@b.c", Role::User, at(1_000));
+        let token = key(SECRET).sign(&ana(), at(1_000));
         let header = token.split('.').next().unwrap();
         // {"typ":"JWT","alg":"HS256"}
         assert_eq!(header, "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9");
         let claims = key(SECRET).verify(&token, at(1_001)).unwrap();
+        let pw = Some(password_mark("$argon2id$x"));
         assert_eq!(
             claims,
-            Claims { admin: true, exp: 87_400, iat: 1_000, role: Some(Role::User), username: "a@b.c".into() }
+            Claims {
+                admin: true,
+                exp: 87_400,
+                iat: 1_000,
+                pw,
+                role: Some(Role::User),
+                username: "a@b.c".into()
+            }
         );
     }
 
     #[test]
     fn expired_foreign_unsigned_and_changed_tokens_are_nobodys() {
-        let token = key(SECRET).sign("a@b.c", Role::User, at(1_000));
+        let token = key(SECRET).sign(&ana(), at(1_000));
         assert_eq!(key(SECRET).verify(&token, at(87_400)), None, "expired");
         assert_eq!(key(b"another secret of thirty-two byte").verify(&token, at(1_001)), None, "foreign");
         let parts: Vec<&str> = token.split('.').collect();

@@ -109,17 +109,23 @@ async fn convert(
         failpoints::reach("conversion.committed");
         verify(converter, mp3_fid, &summary).await
     };
-    tokio::pin!(work);
+    tokio::pin!(work, heartbeat);
     let interrupted = tokio::select! {
         done = &mut work => return done,
-        ended = heartbeat => ended,
+        ended = &mut heartbeat => ended,
         () = stop.cancelled() => Ended::HandBack,
     };
     cancel.cancel();
-    // The engine process is gone, and reaped, before the attempt counts as ended.
-    match work.await {
-        Ok(mp3) if matches!(interrupted, Ended::HandBack) => Ok(mp3),
-        _ => Err(interrupted),
+    // The engine process is gone, and reaped, before the attempt counts as ended. What is handed back is ours until then.
+    match interrupted {
+        Ended::HandBack => tokio::select! {
+            done = &mut work => done.map_err(|_| Ended::HandBack),
+            ended = &mut heartbeat => Err(ended),
+        },
+        lost => {
+            let _ = work.await;
+            Err(lost)
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::{HeaderMap, Method, StatusCode},
 };
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ pub(super) async fn list(
 
 pub(super) async fn one(
     State(gateway): State<Arc<Gateway>>,
-    Path(id): Path<String>,
+    file::JobId(id): file::JobId,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Json<JobView>, Problem> {
@@ -57,7 +57,7 @@ pub(super) async fn one(
 
 pub(super) async fn cancel(
     State(gateway): State<Arc<Gateway>>,
-    Path(id): Path<String>,
+    file::JobId(id): file::JobId,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Json<JobView>, Problem> {
@@ -67,7 +67,7 @@ pub(super) async fn cancel(
 
 pub(super) async fn retry(
     State(gateway): State<Arc<Gateway>>,
-    Path(id): Path<String>,
+    file::JobId(id): file::JobId,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Json<JobView>, Problem> {
@@ -77,7 +77,7 @@ pub(super) async fn retry(
 
 pub(super) async fn delete(
     State(gateway): State<Arc<Gateway>>,
-    Path(id): Path<String>,
+    file::JobId(id): file::JobId,
     method: Method,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
@@ -89,6 +89,14 @@ pub(super) async fn no_such_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no-such-route", "there is no such route; docs/api.md lists them all")
 }
 
+pub(super) async fn no_such_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "no-such-method",
+        "this route has other methods; docs/api.md lists them all",
+    )
+}
+
 impl Gateway {
     async fn change(
         &self,
@@ -98,6 +106,9 @@ impl Gateway {
         event: Event,
     ) -> Result<Job, Problem> {
         let job = self.owned(method, headers, id).await?;
+        if event == Event::Retry {
+            self.check_active(&job.owner, 1).await?;
+        }
         self.ledger.apply(job.id, event).await.map_err(|error| match error {
             TransitionError::Missing => file::not_found(),
             TransitionError::Refused(refused) => {

@@ -7,11 +7,10 @@ use crate::{
     ports::AuthError,
 };
 use axum::{
-    extract::{ConnectInfo, Query, State},
+    extract::{ConnectInfo, Query, State, rejection::QueryRejection},
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
 use std::{net::SocketAddr, sync::Arc};
 
 pub(super) async fn login(
@@ -22,7 +21,7 @@ pub(super) async fn login(
     let Some((email, password)) = basic_credentials(&headers) else {
         return (StatusCode::UNAUTHORIZED, "missing credentials").into_response();
     };
-    match gateway.auth.login(&email, &password, &peer.ip().to_string()).await {
+    match gateway.auth.login(&email, &password, &gateway.client(peer, &headers)).await {
         Ok(token) => token.into_response(),
         Err(AuthError::Unavailable(source)) => Problem::internal(&*source).into_text(),
         Err(error @ AuthError::TooManyAttempts { seconds }) => {
@@ -33,25 +32,21 @@ pub(super) async fn login(
     }
 }
 
-/// `fid`, or `id` as one of the originals documents it.
-#[derive(Deserialize)]
-pub(super) struct DownloadQuery {
-    #[serde(alias = "id")]
-    fid: Option<String>,
-}
-
 pub(super) async fn download(
     State(gateway): State<Arc<Gateway>>,
-    Query(query): Query<DownloadQuery>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
     let found = async {
         let identity = gateway.identify(&method, &headers).await?;
-        let fid = query.fid.filter(|fid| !fid.is_empty());
+        let Query(query) = query.unwrap_or_default();
+        // `fid`, or `id` as one of the originals documents it.
+        let fid =
+            query.into_iter().find(|(key, fid)| matches!(key.as_str(), "fid" | "id") && !fid.is_empty());
         let fid =
             fid.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "fid-required", "fid is required"))?;
-        let id: Id = fid.parse().map_err(|_| file::not_found())?;
+        let id: Id = fid.1.parse().map_err(|_| file::not_found())?;
         let job = gateway.owned_by_either_id(&identity, id).await?;
         gateway.send_mp3(&job, &headers, file::Disposition::Attachment).await
     };

@@ -5,7 +5,11 @@ use super::{
     api::{JobList, LIST},
     view::JobView,
 };
-use crate::{http::Problem, id::Id, ports::Jobs};
+use crate::{
+    http::Problem,
+    id::Id,
+    ports::{Jobs, PortResult, Stamp},
+};
 use axum::{
     extract::State,
     http::{HeaderMap, Method},
@@ -18,7 +22,7 @@ use futures_util::{Stream, StreamExt, stream};
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::sync::watch;
@@ -27,13 +31,15 @@ use tokio_stream::wrappers::WatchStream;
 /// A stream ends after so long; the browser comes again, and its session is checked again.
 const STREAM_LIFE: Duration = Duration::from_secs(15 * 60);
 
-type Jobs_ = Arc<Vec<JobView>>;
+/// An owner's newest jobs, as they are listed.
+type Listing = Arc<Vec<JobView>>;
+type Owners = HashMap<String, watch::Receiver<Listing>>;
 
 /// One reader of the store for each owner with an open page, however many pages that owner has open.
 pub(super) struct Feed {
     jobs: Arc<dyn Jobs>,
     poll: Duration,
-    owners: Arc<Mutex<HashMap<String, watch::Receiver<Jobs_>>>>,
+    owners: Arc<Mutex<Owners>>,
 }
 
 impl Feed {
@@ -42,38 +48,72 @@ impl Feed {
     }
 
     /// The owner's jobs, now and after every change.
-    async fn follow(&self, owner: &str) -> Result<watch::Receiver<Jobs_>, crate::ports::PortError> {
-        let follow = || {
-            let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-            owners.get(owner).filter(|receiver| receiver.has_changed().is_ok()).cloned()
-        };
-        if let Some(receiver) = follow() {
-            return Ok(receiver);
+    async fn follow(&self, owner: &str) -> PortResult<watch::Receiver<Listing>> {
+        if let Some(receiver) = self.lock().get(owner) {
+            return Ok(receiver.clone());
         }
-        let (sender, receiver) = watch::channel(read(&*self.jobs, owner).await?);
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner).insert(owner.to_owned(), receiver.clone());
-        let (jobs, poll, owner) = (Arc::clone(&self.jobs), self.poll, owner.to_owned());
-        let owners = Arc::clone(&self.owners);
-        tokio::spawn(async move {
-            // One receiver is the map's own.
-            while sender.receiver_count() > 1 {
-                tokio::time::sleep(poll).await;
-                match read(&*jobs, &owner).await {
-                    Ok(now) => {
-                        sender.send_if_modified(|then| (*then != now).then(|| *then = now).is_some());
-                    }
-                    Err(error) => {
-                        tracing::warn!(error = %crate::chain(&error), "live events pause")
-                    }
-                }
-            }
-            owners.lock().unwrap_or_else(PoisonError::into_inner).remove(&owner);
-        });
+        let stamp = self.jobs.stamp(owner).await?;
+        let listing = read(&*self.jobs, owner).await?;
+        let mut owners = self.lock();
+        // Somebody may have come while we read: of two readers one would end the other.
+        if let Some(receiver) = owners.get(owner) {
+            return Ok(receiver.clone());
+        }
+        let (sender, receiver) = watch::channel(listing);
+        owners.insert(owner.to_owned(), receiver.clone());
+        let reader = Reader {
+            owner: owner.to_owned(),
+            jobs: Arc::clone(&self.jobs),
+            owners: Arc::clone(&self.owners),
+            sender,
+            stamp,
+        };
+        tokio::spawn(reader.run(self.poll));
         Ok(receiver)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Owners> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn read(jobs: &dyn Jobs, owner: &str) -> Result<Jobs_, crate::ports::PortError> {
+/// Reads one owner's jobs for as long as somebody follows them.
+struct Reader {
+    owner: String,
+    jobs: Arc<dyn Jobs>,
+    owners: Arc<Mutex<Owners>>,
+    sender: watch::Sender<Listing>,
+    stamp: Stamp,
+}
+
+impl Reader {
+    async fn run(mut self, poll: Duration) {
+        loop {
+            tokio::time::sleep(poll).await;
+            if let Err(error) = self.look().await {
+                tracing::warn!(error = %crate::chain(&error), "live events pause");
+            }
+            // Decided under the lock under which followers come; one receiver is the map's own.
+            let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.sender.receiver_count() <= 1 {
+                owners.remove(&self.owner);
+                return;
+            }
+        }
+    }
+
+    async fn look(&mut self) -> PortResult<()> {
+        let stamp = self.jobs.stamp(&self.owner).await?;
+        if stamp != self.stamp {
+            let listing = read(&*self.jobs, &self.owner).await?;
+            self.sender.send_if_modified(|then| (*then != listing).then(|| *then = listing).is_some());
+            self.stamp = stamp;
+        }
+        Ok(())
+    }
+}
+
+async fn read(jobs: &dyn Jobs, owner: &str) -> PortResult<Listing> {
     let jobs = jobs.by_owner(owner, None, LIST).await?;
     Ok(Arc::new(jobs.iter().map(JobView::from).collect()))
 }
@@ -97,11 +137,14 @@ pub(super) async fn stream(
 }
 
 /// The first list whole, of every later one the difference.
-fn changes(lists: impl Stream<Item = Jobs_>) -> impl Stream<Item = Result<Event, Infallible>> {
+fn changes(lists: impl Stream<Item = Listing>) -> impl Stream<Item = Result<Event, Infallible>> {
     lists
-        .scan(None::<Jobs_>, |before, now| {
+        .scan(None::<Listing>, |before, now| {
             let events = match before {
-                None => vec![event("snapshot", &JobList { jobs: now.to_vec() })],
+                // After an end of ours the browser comes again soon.
+                None => {
+                    vec![event("snapshot", &JobList { jobs: now.to_vec() }).retry(Duration::from_secs(1))]
+                }
                 Some(before) => difference(before, &now),
             };
             *before = Some(now);
@@ -114,7 +157,9 @@ fn difference(before: &[JobView], now: &[JobView]) -> Vec<Event> {
     let known: HashMap<Id, &JobView> = before.iter().map(|job| (job.id, job)).collect();
     let changed = now.iter().rev().filter(|job| known.get(&job.id) != Some(job)).map(|job| event("job", job));
     let still: std::collections::HashSet<Id> = now.iter().map(|job| job.id).collect();
-    let removed = before.iter().filter(|job| !still.contains(&job.id));
+    // What lies beyond the end of a full list is only no longer listed.
+    let end = now.last().filter(|_| now.len() == LIST).map(|job| job.id);
+    let removed = before.iter().filter(|job| !still.contains(&job.id) && end.is_none_or(|end| job.id > end));
     let removed = removed.map(|job| event("removed", &serde_json::json!({ "id": job.id })));
     changed.chain(removed).collect()
 }

@@ -9,11 +9,10 @@ use crate::{
 };
 use axum::{
     body::Body,
-    extract::{Path, Query, State as Extract},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    extract::{FromRequestParts, Path, RawQuery, State as Extract},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
 use std::{ops::Range, sync::Arc};
 
 /// Shown in the page, or saved.
@@ -23,21 +22,30 @@ pub(super) enum Disposition {
     Attachment,
 }
 
-#[derive(Deserialize)]
-pub(super) struct FileQuery {
-    download: Option<String>,
-}
-
 pub(super) async fn of_job(
     Extract(gateway): Extract<Arc<Gateway>>,
-    Path(id): Path<String>,
-    Query(query): Query<FileQuery>,
+    JobId(id): JobId,
+    RawQuery(query): RawQuery,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let job = gateway.owned(&method, &headers, &id).await?;
-    let disposition = if query.download.is_some() { Disposition::Attachment } else { Disposition::Inline };
+    let save =
+        query.is_some_and(|query| query.split('&').any(|field| field.split('=').next() == Some("download")));
+    let disposition = if save { Disposition::Attachment } else { Disposition::Inline };
     gateway.send_mp3(&job, &headers, disposition).await
+}
+
+/// The `{id}` of a path; what cannot even be read is no id.
+pub(super) struct JobId(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for JobId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<JobId, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(id)| JobId(id)).map_err(|_| not_found())
+    }
 }
 
 /// The same answer for what is not there and for what is somebody else's.
@@ -130,14 +138,30 @@ fn wanted(headers: &HeaderMap, mp3: &Mp3, etag: &str) -> Option<Range<u64>> {
     if headers.get(header::IF_RANGE).is_some_and(|known| known.as_bytes() != etag.as_bytes()) {
         return Some(whole);
     }
-    // A header that is no range is to be ignored (RFC 9110, 14.2), and so are several ranges at once.
-    let Ok(parsed) = http_range_header::parse_range_header(range) else { return Some(whole) };
-    match parsed.validate(mp3.size) {
-        Ok(parts) => match parts.as_slice() {
-            [part] => Some(*part.start()..part.end() + 1),
-            _ => Some(whole),
-        },
-        Err(_) => None,
+    match parse_range(range, mp3.size) {
+        // What is no single range is to be ignored (RFC 9110, 14.2).
+        None => Some(whole),
+        Some(part) => (!part.is_empty()).then_some(part),
+    }
+}
+
+/// `bytes=A-B`, `bytes=A-` and `bytes=-N` of a file with `size` bytes, empty where they lie beyond it; `None` for all else.
+fn parse_range(text: &str, size: u64) -> Option<Range<u64>> {
+    let number = |digits: &str| match digits {
+        "" => Some(None),
+        digits if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+            Some(Some(digits.parse().unwrap_or(u64::MAX)))
+        }
+        _ => None,
+    };
+    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    match (number(first.trim())?, number(last.trim())?) {
+        (Some(first), Some(last)) if last < first => None,
+        (Some(first), last) => {
+            Some(first.min(size)..last.map_or(size, |last| last.saturating_add(1).min(size)))
+        }
+        (None, Some(count)) => Some(size.saturating_sub(count)..size),
+        (None, None) => None,
     }
 }
 
@@ -191,7 +215,18 @@ mod tests {
         assert_eq!(ask(&[(RANGE, "bytes=-10")]), Some(990..1000));
         assert_eq!(ask(&[(RANGE, "bytes=900-5000")]), Some(900..1000));
         assert_eq!(ask(&[(RANGE, "bytes=1000-")]), None);
-        assert_eq!(ask(&[(RANGE, "bytes=0-1,5-6")]), Some(0..1000));
+        assert_eq!(ask(&[(RANGE, "bytes=-65536")]), Some(0..1000));
+        assert_eq!(ask(&[(RANGE, "bytes=-0")]), None);
+        assert_eq!(ask(&[(RANGE, "bytes=99999999999999999999-")]), None);
+        for ignored in ["bytes=0-1,5-6", "bytes=0-10,5-20", "bytes=5-2", "bytes=-", "bytes=a-b", "items=0-1"]
+        {
+            let headers = [(RANGE, HeaderValue::from_static(ignored))].into_iter().collect();
+            assert_eq!(
+                wanted(&headers, &Mp3 { size: 1000, sha256: "abc".into(), duration: 1.0 }, ""),
+                Some(0..1000),
+                "{ignored}"
+            );
+        }
         assert_eq!(ask(&[(RANGE, "nonsense")]), Some(0..1000));
         assert_eq!(ask(&[(RANGE, "bytes=0-0"), (IF_RANGE, "\"abc\"")]), Some(0..1));
         assert_eq!(ask(&[(RANGE, "bytes=0-0"), (IF_RANGE, "\"old\"")]), Some(0..1000));

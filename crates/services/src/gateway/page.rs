@@ -1,6 +1,6 @@
 //! The page: server-rendered shells and the assets of `web/`, embedded in the binary.
 
-use super::{Gateway, session};
+use super::{Gateway, api::LIST, session};
 use crate::http::Problem;
 use askama::Template;
 use axum::{
@@ -22,7 +22,6 @@ struct Assets;
 struct SignInPage {
     error: Option<String>,
     email: String,
-    next: String,
 }
 
 #[derive(Template)]
@@ -38,6 +37,7 @@ struct SetUpPage {
 struct JobsPage {
     email: String,
     version: &'static str,
+    list_size: usize,
     max_upload_bytes: u64,
     max_upload: String,
     max_duration: String,
@@ -64,12 +64,12 @@ pub(super) async fn home(
     headers: HeaderMap,
 ) -> Response {
     if session::session_cookie(&headers).is_none() {
-        return sign_in(StatusCode::OK, None, String::new(), String::new());
+        return sign_in(StatusCode::OK, None, String::new());
     }
     match gateway.identify(&method, &headers).await {
         Ok(identity) => gateway.jobs_page(identity.email),
         Err(problem) if problem.status == StatusCode::FORBIDDEN => {
-            sign_in(StatusCode::OK, None, String::new(), String::new())
+            sign_in(StatusCode::OK, None, String::new())
         }
         Err(problem) => {
             render(problem.status, &ProblemPage { title: "Not available".into(), text: problem.detail })
@@ -85,6 +85,7 @@ impl Gateway {
             &JobsPage {
                 email,
                 version: env!("CARGO_PKG_VERSION"),
+                list_size: LIST,
                 max_upload_bytes: settings.upload_limit,
                 max_upload: human_size(settings.upload_limit),
                 max_duration: settings.max_duration.clone(),
@@ -99,8 +100,8 @@ pub(super) async fn set_up(Query(query): Query<SetUpQuery>) -> Response {
     set_up_form(StatusCode::OK, query.token, None, String::new())
 }
 
-pub(super) fn sign_in(status: StatusCode, error: Option<String>, email: String, next: String) -> Response {
-    render(status, &SignInPage { error, email, next })
+pub(super) fn sign_in(status: StatusCode, error: Option<String>, email: String) -> Response {
+    render(status, &SignInPage { error, email })
 }
 
 pub(super) fn set_up_form(

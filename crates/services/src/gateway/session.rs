@@ -2,12 +2,12 @@
 
 use super::{Gateway, page};
 use crate::{
-    http::{BearerHeader, Problem, bearer},
+    http::{self, BearerHeader, Problem, bearer},
     ports::{AuthError, Identity},
 };
 use axum::{
     Form,
-    extract::{ConnectInfo, State},
+    extract::{ConnectInfo, State, rejection::FormRejection},
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
@@ -16,6 +16,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 const COOKIE: &str = "tapedeck_session";
 
+const INCOMPLETE: &str = "The form came incomplete. Fill in e-mail and password, and try again.";
+
 /// The form of the sign-in page and of the set-up page.
 #[derive(Deserialize)]
 pub(super) struct SignIn {
@@ -23,8 +25,6 @@ pub(super) struct SignIn {
     password: String,
     #[serde(default)]
     token: String,
-    #[serde(default)]
-    next: String,
 }
 
 impl Gateway {
@@ -84,16 +84,19 @@ pub(super) async fn sign_in(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    Form(form): Form<SignIn>,
+    form: Result<Form<SignIn>, FormRejection>,
 ) -> Response {
     if let Err(problem) = same_origin(&Method::POST, &headers) {
         return problem.into_response();
     }
-    match gateway.auth.login(&form.email, &form.password, &peer.ip().to_string()).await {
-        Ok(token) => gateway.signed_in(&token, &form.next),
+    let Ok(Form(form)) = form else {
+        return page::sign_in(StatusCode::BAD_REQUEST, Some(INCOMPLETE.into()), String::new());
+    };
+    match gateway.auth.login(&form.email, &form.password, &gateway.client(peer, &headers)).await {
+        Ok(token) => gateway.signed_in(&token),
         Err(error) => {
             let (status, text) = in_words(&error);
-            page::sign_in(status, Some(text), form.email, form.next)
+            page::sign_in(status, Some(text), form.email)
         }
     }
 }
@@ -101,13 +104,21 @@ pub(super) async fn sign_in(
 pub(super) async fn set_up(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
-    Form(form): Form<SignIn>,
+    form: Result<Form<SignIn>, FormRejection>,
 ) -> Response {
     if let Err(problem) = same_origin(&Method::POST, &headers) {
         return problem.into_response();
     }
+    let Ok(Form(form)) = form else {
+        return page::set_up_form(
+            StatusCode::BAD_REQUEST,
+            String::new(),
+            Some(INCOMPLETE.into()),
+            String::new(),
+        );
+    };
     match gateway.auth.set_up(&form.token, &form.email, &form.password).await {
-        Ok(token) => gateway.signed_in(&token, ""),
+        Ok(token) => gateway.signed_in(&token),
         Err(error) => {
             let (status, text) = in_words(&error);
             page::set_up_form(status, form.token, Some(text), form.email)
@@ -124,13 +135,16 @@ pub(super) async fn sign_out(headers: HeaderMap) -> Response {
 }
 
 impl Gateway {
-    fn signed_in(&self, token: &str, next: &str) -> Response {
+    fn signed_in(&self, token: &str) -> Response {
         let secure = if self.settings.https { "; Secure" } else { "" };
         let age = self.settings.session.as_secs();
         let cookie = format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}");
-        // Only to a path of our own: `//host` and `/\host` would lead away.
-        let ours = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n']);
-        ([(header::SET_COOKIE, cookie)], Redirect::to(if ours { next } else { "/" })).into_response()
+        ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
+    }
+
+    /// Whom a sign-in is counted against.
+    pub(super) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> String {
+        http::client(peer.ip(), headers, &self.settings.trusted_proxies)
     }
 }
 

@@ -1,21 +1,24 @@
 //! `POST /upload`: a video comes in. Recorded before its first byte is written, promised only when its last one is stored.
 
-use super::{Gateway, JobView, page::human_size};
+use super::{
+    Gateway, JobView,
+    form::{Allowance, FORM},
+    page::human_size,
+};
 use crate::{
     failpoints,
     http::{self, Problem},
     id::Id,
-    job::{Event, Job, Video},
+    job::{Event, Job, State as JobState, Video},
     ports::{Blob, BlobWriter, Identity, PortError, PortErrorKind, Swap},
     transition::TransitionError,
 };
 use aws_lc_rs::digest;
 use axum::{
     Json,
-    extract::{
-        Multipart, Query, State, multipart::Field, multipart::MultipartError, multipart::MultipartRejection,
-    },
-    http::{HeaderMap, Method, StatusCode, header},
+    body::Body,
+    extract::{FromRequest, Multipart, Query, Request, State, multipart::Field, multipart::MultipartError},
+    http::{HeaderMap, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -26,51 +29,29 @@ use tracing::Instrument;
 
 /// The receiver's fence: a new record begins with it.
 const FENCE: u64 = 1;
-/// After a refusal the rest of the body is read and thrown away up to here, so that the client gets to read the answer.
-const DRAIN: u64 = 64 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(10);
-/// What a multipart form weighs beside its file.
-const FORM: u64 = 1 << 20;
 
 #[derive(Deserialize)]
-pub(super) struct UploadQuery {
+struct UploadQuery {
     preset: Option<engine::Preset>,
 }
 
-pub(super) async fn upload(
-    State(gateway): State<Arc<Gateway>>,
-    query: Result<Query<UploadQuery>, axum::extract::rejection::QueryRejection>,
+/// Who uploads, and how; its credentials are looked at twice.
+struct Caller {
     method: Method,
     headers: HeaderMap,
-    form: Result<Multipart, MultipartRejection>,
-) -> Response {
-    let json = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("json"));
+    identity: Identity,
+    preset: engine::Preset,
+    request_id: String,
+}
+
+pub(super) async fn upload(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let json = accept.is_some_and(|accept| accept.contains("json"));
+    let request_id = http::request_id();
     let receptions = gateway.receptions.clone();
     // In a task of its own: when the client goes away, the handler is dropped, but the reception cleans up.
-    let request_id = http::request_id();
-    let reception = async move {
-        let identity = gateway.identify(&method, &headers).await;
-        let mut form = match (form, &identity) {
-            (Ok(form), _) => form,
-            (Err(_), Ok(_)) => return Err(one_file_required()),
-            (Err(_), Err(denied)) => return Err(denied.clone()),
-        };
-        let received = async {
-            let identity = identity?;
-            let Query(query) = query
-                .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-query", error.body_text()))?;
-            gateway.check_announced_size(&headers)?;
-            gateway.receive(identity, &query, request_id, &mut form).await
-        };
-        let received = received.await;
-        if received.is_err() {
-            let _ = tokio::time::timeout(DRAIN_TIME, drain(&mut form)).await;
-        }
-        received
-    };
+    let reception = async move { gateway.receive(parts, body, request_id).await };
     let received = receptions.spawn(reception.in_current_span()).await;
     match received.unwrap_or_else(|panic| Err(Problem::internal(&panic))) {
         Ok(job) => accepted(&job, json),
@@ -95,6 +76,7 @@ struct Reception<'a> {
     writer: Box<dyn BlobWriter>,
     digest: digest::Context,
     size: u64,
+    allowance: Allowance,
     /// Cancelled when the record is no longer ours to write.
     lost: CancellationToken,
     /// Ends the heartbeat with the reception.
@@ -102,13 +84,41 @@ struct Reception<'a> {
 }
 
 impl Gateway {
-    fn check_announced_size(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let announced =
-            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        match announced {
-            Some(length) if length > self.settings.upload_limit.saturating_add(FORM) => Err(self.too_large()),
-            _ => Ok(()),
+    /// Receives a request; the one file in it becomes a queued job.
+    async fn receive(&self, parts: Parts, body: Body, request_id: String) -> Result<Job, Problem> {
+        let (body, allowance) = Allowance::over(body);
+        let caller = match self.admit(&parts, request_id).await {
+            Ok(caller) => caller,
+            Err(problem) => {
+                // Who sent `Expect: 100-continue` has not sent the body, and now need not.
+                if !parts.headers.contains_key(header::EXPECT) {
+                    allowance.drain(body).await;
+                }
+                return Err(problem);
+            }
+        };
+        let form = Multipart::from_request(Request::from_parts(parts, body), &()).await;
+        let mut form = form.map_err(|_| one_file_required())?;
+        let received = self.receive_form(&caller, &mut form, &allowance).await;
+        if received.is_err() {
+            allowance.drain_form(&mut form).await;
         }
+        received
+    }
+
+    /// Who may upload, before a byte of the body is read.
+    async fn admit(&self, parts: &Parts, request_id: String) -> Result<Caller, Problem> {
+        let (method, headers) = (parts.method.clone(), parts.headers.clone());
+        let identity = self.identify(&method, &headers).await?;
+        let query = Query::<UploadQuery>::try_from_uri(&parts.uri);
+        let Query(query) =
+            query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-query", error.body_text()))?;
+        let announced =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|length: u64| length > self.settings.upload_limit.saturating_add(FORM)) {
+            return Err(self.too_large());
+        }
+        Ok(Caller { method, headers, identity, preset: query.preset.unwrap_or_default(), request_id })
     }
 
     fn too_large(&self) -> Problem {
@@ -120,15 +130,14 @@ impl Gateway {
     }
 
     /// Receives the form; its one file becomes a queued job.
-    async fn receive(
+    async fn receive_form(
         &self,
-        identity: Identity,
-        query: &UploadQuery,
-        request_id: String,
+        caller: &Caller,
         form: &mut Multipart,
+        allowance: &Allowance,
     ) -> Result<Job, Problem> {
         let mut reception: Option<Reception<'_>> = None;
-        let outcome = self.read_form(&mut reception, identity, query, request_id, form).await;
+        let outcome = self.read_form(&mut reception, caller, form, allowance).await;
         match (outcome, reception) {
             (Ok(()), Some(reception)) => reception.finish().await,
             (Ok(()), None) => Err(one_file_required()),
@@ -144,10 +153,9 @@ impl Gateway {
     async fn read_form<'a>(
         &'a self,
         reception: &mut Option<Reception<'a>>,
-        identity: Identity,
-        query: &UploadQuery,
-        request_id: String,
+        caller: &Caller,
         form: &mut Multipart,
+        allowance: &Allowance,
     ) -> Result<(), Problem> {
         loop {
             let mut field = match self.in_time(form.next_field()).await? {
@@ -167,7 +175,7 @@ impl Gateway {
                 return Err(one_file_required());
             }
             let first = first.ok_or_else(empty_file)?;
-            let received = reception.insert(self.begin(&identity, name, query, request_id.clone()).await?);
+            let received = reception.insert(self.begin(caller, name, allowance.clone()).await?);
             received.write(first).await?;
             failpoints::reach("upload.first_bytes_written");
             received.write_all(&mut field).await?;
@@ -182,28 +190,28 @@ impl Gateway {
     /// A record, a sign of life, and a file to write into: in this order.
     async fn begin(
         &self,
-        identity: &Identity,
+        caller: &Caller,
         file_name: String,
-        query: &UploadQuery,
-        request_id: String,
+        allowance: Allowance,
     ) -> Result<Reception<'_>, Problem> {
         let ledger = &self.ledger;
         let file_name = if file_name.is_empty() { "video".to_owned() } else { file_name };
         let mut job = Job::receiving(
             Id::mint(&*ledger.clock),
-            identity.email.clone(),
+            caller.identity.email.clone(),
             file_name,
             ledger.worker.to_string(),
-            request_id,
+            caller.request_id.clone(),
             ledger.clock.now(),
         );
-        job.options.preset = query.preset.unwrap_or_default();
+        job.options.preset = caller.preset;
         if ledger.jobs.insert(&job).await.map_err(store_failed)? == Swap::Lost {
-            return Err(Problem::internal(&TransitionError::Missing));
+            let taken = std::io::Error::other(format!("the id {} is taken already", job.id));
+            return Err(Problem::internal(&taken));
         }
         failpoints::reach("upload.recorded");
         let id = job.id;
-        match self.open(job).await {
+        match self.open(caller, job, allowance).await {
             Ok(reception) => Ok(reception),
             Err(problem) => {
                 self.abandon(id).await;
@@ -212,21 +220,29 @@ impl Gateway {
         }
     }
 
-    async fn open(&self, job: Job) -> Result<Reception<'_>, Problem> {
+    async fn open(&self, caller: &Caller, job: Job, allowance: Allowance) -> Result<Reception<'_>, Problem> {
+        // Looked at again now that the record is there: whoever removes this user either sees the record, or is seen here.
+        self.identify(&caller.method, &caller.headers).await?;
         // Counted after the record is made: however many come at once, no more than the limit stay.
-        let active = self.ledger.jobs.count_active(&job.owner).await.map_err(store_failed)?;
-        if active > self.settings.active_jobs {
-            let detail = format!(
-                "You have {} videos waiting already, which is the limit. Wait until one is done, or cancel one.",
-                self.settings.active_jobs
-            );
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-jobs", detail));
-        }
+        self.check_active(&job.owner, 0).await?;
         let lost = CancellationToken::new();
         let heartbeat = self.heartbeat(job.id, lost.clone());
         let writer = self.blobs.create(Blob::video(job.id)).await.map_err(store_failed)?;
         let digest = digest::Context::new(&digest::SHA256);
-        Ok(Reception { gateway: self, job, writer, digest, size: 0, lost, _heartbeat: heartbeat })
+        Ok(Reception { gateway: self, job, writer, digest, size: 0, allowance, lost, _heartbeat: heartbeat })
+    }
+
+    /// Has this owner room for `more` jobs beside those that are not ended?
+    pub(super) async fn check_active(&self, owner: &str, more: u64) -> Result<(), Problem> {
+        let active = self.ledger.jobs.count_active(owner).await.map_err(store_failed)?;
+        if active + more <= self.settings.active_jobs {
+            return Ok(());
+        }
+        let detail = format!(
+            "You have {} videos waiting already, which is the limit. Wait until one is done, or cancel one.",
+            self.settings.active_jobs
+        );
+        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-jobs", detail))
     }
 
     fn heartbeat(&self, id: Id, lost: CancellationToken) -> DropGuard {
@@ -288,6 +304,7 @@ impl Reception<'_> {
         if self.size > self.gateway.settings.upload_limit {
             return Err(self.gateway.too_large());
         }
+        self.allowance.renew();
         self.digest.update(&bytes);
         self.writer.write(bytes).await.map_err(store_failed)
     }
@@ -332,8 +349,11 @@ impl Gateway {
     ) -> Result<Job, Problem> {
         failpoints::reach("upload.written");
         if let Err(error) = writer.commit().await {
+            let ours =
+                matches!(self.ledger.jobs.get(id).await, Ok(Some(job)) if job.state == JobState::Receiving);
             self.abandon(id).await;
-            return Err(store_failed(error));
+            // A file whose job was deleted meanwhile is gone, and cannot be committed.
+            return Err(if ours { store_failed(error) } else { taken_away() });
         }
         failpoints::reach("upload.committed");
         let video = Video { size, sha256: crate::hex(digest.finish().as_ref()), kept: true };
@@ -346,19 +366,6 @@ impl Gateway {
             Err(TransitionError::Missing | TransitionError::Refused(_)) => {
                 let _ = self.blobs.delete(Blob::video(id)).await;
                 Err(taken_away())
-            }
-        }
-    }
-}
-
-/// Reads on, so that the client can read our answer instead of a reset connection.
-async fn drain(form: &mut Multipart) {
-    let mut drained = 0;
-    while let Ok(Some(mut field)) = form.next_field().await {
-        while let Ok(Some(bytes)) = field.chunk().await {
-            drained += bytes.len() as u64;
-            if drained > DRAIN {
-                return;
             }
         }
     }

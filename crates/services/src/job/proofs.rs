@@ -59,11 +59,11 @@ fn events() -> impl Strategy<Value = (Maker, bool, u8)> {
             blob: job.garbage().get(usize::from(n)).copied().unwrap_or(Blob::mp3(id(255))),
         },
         |_, _, _| Event::ClaimMail { worker: "n".into() },
-        |job, _, _| Event::BeatMail { attempt: job.mail.attempt },
-        |job, stale, _| Event::MailSent { attempt: job.mail.attempt.saturating_sub(stale.into()) },
-        |job, _, n| Event::MailFailed { attempt: job.mail.attempt, text: "no".into(), permanent: n % 2 == 0 },
+        |job, _, _| Event::BeatMail { fence: job.mail.fence },
+        |job, stale, _| Event::MailSent { fence: job.mail.fence.saturating_sub(stale.into()) },
+        |job, _, n| Event::MailFailed { fence: job.mail.fence, text: "no".into(), permanent: n % 2 == 0 },
         |job, _, _| Event::MailLeaseLost {
-            attempt: job.mail.attempt,
+            fence: job.mail.fence,
             beat: job.mail.lease.as_ref().map_or(0, |lease| lease.beat),
         },
     ];
@@ -211,11 +211,11 @@ fn claimed() -> Job {
 }
 
 #[test]
-fn a_permanent_failure_ends_the_job_at_once_and_a_passing_one_after_five_attempts() {
+fn a_permanent_failure_ends_the_job_at_once_and_a_passing_one_after_many_attempts() {
     let job = claimed();
     let fail = |fence, verdict| Event::Fail { fence, failure: failure(), verdict };
     assert_eq!(after(job.clone(), [fail(2, Verdict::Permanent)]).state, State::Failed);
-    for (verdict, attempts) in [(Verdict::Transient, 5), (Verdict::Suspect, 2)] {
+    for (verdict, attempts) in [(Verdict::Transient, 16), (Verdict::Suspect, 2)] {
         let mut job = job.clone();
         let mut now = Timestamp::UNIX_EPOCH;
         while !job.state.is_ended() {
@@ -276,11 +276,36 @@ fn each_end_has_its_own_message_id_and_each_attempt_at_its_mail_the_same() {
     let fail = |fence| Event::Fail { fence, failure: failure(), verdict: Verdict::Permanent };
     let mail = |job| after(job, [Event::ClaimMail { worker: "n".into() }]);
     let first = mail(after(claimed(), [fail(2)]));
-    let again = mail(after(first.clone(), [Event::MailLeaseLost { attempt: 1, beat: 0 }]));
+    let again = mail(after(first.clone(), [Event::MailLeaseLost { fence: 1, beat: 0 }]));
     assert_eq!(first.mail_id(), again.mail_id());
     let retried = after(again, [Event::Retry, Event::Claim { worker: "w".into() }]);
     let second = after(retried.clone(), [fail(retried.fence)]);
     assert_ne!(first.mail_id(), second.mail_id());
+}
+
+#[test]
+fn a_late_notifier_cannot_end_another_rounds_mail() {
+    let fail = |fence| Event::Fail { fence, failure: failure(), verdict: Verdict::Permanent };
+    let claim = || Event::ClaimMail { worker: "n".into() };
+    let first = after(claimed(), [fail(2), claim()]);
+    let late = first.mail.fence;
+    let retried = after(first, [Event::Retry, Event::Claim { worker: "w".into() }]);
+    let second = after(retried.clone(), [fail(retried.fence), claim()]);
+    for event in [
+        Event::MailSent { fence: late },
+        Event::BeatMail { fence: late },
+        Event::MailLeaseLost { fence: late, beat: 0 },
+    ] {
+        assert_eq!(second.apply(event, Timestamp::UNIX_EPOCH, &Policy::default()), Err(Refused::Fence));
+    }
+}
+
+#[test]
+fn what_is_kept_for_ever_is_kept_until_the_end_of_time() {
+    let policy = Policy { mp3_kept: SignedDuration::MAX, ..Policy::default() };
+    let converted = Event::Converted { fence: 2, mp3_fid: id(5), mp3: mp3() };
+    let job = claimed().apply(converted, Timestamp::UNIX_EPOCH, &policy).unwrap();
+    assert_eq!(job.expires, Some(Timestamp::MAX));
 }
 
 #[test]

@@ -88,18 +88,18 @@ pub enum Event {
     },
     /// The notifier lives.
     BeatMail {
-        /// The mail's attempt, which is its fence.
-        attempt: u32,
+        /// The notifier's fence.
+        fence: u64,
     },
     /// The mail server has the mail.
     MailSent {
-        /// The mail's attempt.
-        attempt: u32,
+        /// The notifier's fence.
+        fence: u64,
     },
     /// The mail was not taken.
     MailFailed {
-        /// The mail's attempt.
-        attempt: u32,
+        /// The notifier's fence.
+        fence: u64,
         /// Why.
         text: String,
         /// It will never be taken.
@@ -107,8 +107,8 @@ pub enum Event {
     },
     /// A sweeper saw the notifier's beat unchanged for too long.
     MailLeaseLost {
-        /// The attempt that it saw.
-        attempt: u32,
+        /// The fence that it saw.
+        fence: u64,
         /// The beat that it saw.
         beat: u64,
     },
@@ -165,12 +165,12 @@ impl Job {
             Event::Published { queue } => job.published(queue)?,
             Event::Deleted { blob } => job.intents.retain(|intent| *intent != blob),
             Event::ClaimMail { worker } => job.claim_mail(worker, now)?,
-            Event::BeatMail { attempt } => job.mail_lease(attempt)?.beat += 1,
-            Event::MailSent { attempt } => job.mail_ended(attempt, MailState::Sent, None)?,
-            Event::MailFailed { attempt, text, permanent } => {
-                job.mail_failed(attempt, text, permanent, now, policy)?;
+            Event::BeatMail { fence } => job.mail_lease(fence)?.beat += 1,
+            Event::MailSent { fence } => job.mail_ended(fence, MailState::Sent, None)?,
+            Event::MailFailed { fence, text, permanent } => {
+                job.mail_failed(fence, text, permanent, now, policy)?;
             }
-            Event::MailLeaseLost { attempt, beat } => job.mail_lease_lost(attempt, beat)?,
+            Event::MailLeaseLost { fence, beat } => job.mail_lease_lost(fence, beat)?,
         }
         if job.state != self.state {
             let why =
@@ -247,7 +247,7 @@ impl Job {
         self.drop_video();
         self.pending.insert(Queue::Mp3);
         self.tell();
-        self.expires = Some(now + policy.mp3_kept);
+        self.expires = Some(later(now, policy.mp3_kept));
         Ok(())
     }
 
@@ -275,11 +275,17 @@ impl Job {
         self.error = Some(failure);
         if count < limit {
             self.state = State::RetryWait;
-            self.expires = Some(now + policy.wait(count, self.id));
+            self.expires = Some(later(now, policy.wait(count, self.id)));
         } else {
+            if let (Verdict::Transient, Some(error)) = (verdict, &mut self.error) {
+                error.text = format!(
+                    "This failed {count} times and was given up. The fault is the server's, not your video's: \
+                     try again later, or tell the operator this job's id."
+                );
+            }
             self.state = State::Failed;
             self.tell();
-            self.expires = Some(now + policy.failed_video_kept);
+            self.expires = Some(later(now, policy.failed_video_kept));
         }
     }
 
@@ -322,7 +328,7 @@ impl Job {
         self.lease = None;
         self.error = None;
         self.pending.clear();
-        self.expires = Some(now + policy.failed_video_kept);
+        self.expires = Some(later(now, policy.failed_video_kept));
         Ok(())
     }
 
@@ -336,7 +342,7 @@ impl Job {
         self.error = None;
         self.progress = 0.0;
         // A mail about the earlier end that has not left yet would only confuse.
-        self.mail = Mail { round: self.mail.round, ..Mail::default() };
+        self.mail = self.mail.anew();
         self.queue();
         Ok(())
     }
@@ -353,10 +359,10 @@ impl Job {
         self.deleted = true;
         self.file_name.clear();
         self.pending.clear();
-        self.mail = Mail { round: self.mail.round, ..Mail::default() };
+        self.mail = self.mail.anew();
         self.drop_video();
         self.drop_mp3();
-        self.expires = Some(now + policy.tombstone_kept);
+        self.expires = Some(later(now, policy.tombstone_kept));
     }
 
     fn time_up(&mut self, now: Timestamp, policy: &Policy) -> Result<(), Refused> {
@@ -373,7 +379,7 @@ impl Job {
             // Nothing is left to go but the record itself.
             state => return Err(Refused::State(state)),
         }
-        self.expires = Some(now + policy.tombstone_kept);
+        self.expires = Some(later(now, policy.tombstone_kept));
         Ok(())
     }
 
@@ -390,13 +396,14 @@ impl Job {
         }
         self.mail.state = MailState::Sending;
         self.mail.attempt += 1;
+        self.mail.fence += 1;
         self.mail.not_before = None;
         self.mail.lease = Some(Lease { worker, beat: 0, writing: None });
         Ok(())
     }
 
-    fn mail_ended(&mut self, attempt: u32, state: MailState, error: Option<String>) -> Result<(), Refused> {
-        self.mail_lease(attempt)?;
+    fn mail_ended(&mut self, fence: u64, state: MailState, error: Option<String>) -> Result<(), Refused> {
+        self.mail_lease(fence)?;
         self.mail.state = state;
         self.mail.lease = None;
         self.mail.error = error;
@@ -405,25 +412,26 @@ impl Job {
 
     fn mail_failed(
         &mut self,
-        attempt: u32,
+        fence: u64,
         text: String,
         permanent: bool,
         now: Timestamp,
         policy: &Policy,
     ) -> Result<(), Refused> {
+        let attempt = self.mail.attempt;
         if permanent || attempt >= policy.mail_attempts {
-            return self.mail_ended(attempt, MailState::Undeliverable, Some(text));
+            return self.mail_ended(fence, MailState::Undeliverable, Some(text));
         }
-        self.mail_ended(attempt, MailState::Pending, Some(text))?;
-        self.mail.not_before = Some(now + policy.wait(attempt, self.id));
+        self.mail_ended(fence, MailState::Pending, Some(text))?;
+        self.mail.not_before = Some(later(now, policy.wait(attempt, self.id)));
         Ok(())
     }
 
-    fn mail_lease_lost(&mut self, attempt: u32, beat: u64) -> Result<(), Refused> {
-        if self.mail_lease(attempt)?.beat != beat {
+    fn mail_lease_lost(&mut self, fence: u64, beat: u64) -> Result<(), Refused> {
+        if self.mail_lease(fence)?.beat != beat {
             return Err(Refused::Fence);
         }
-        self.mail_ended(attempt, MailState::Pending, None)
+        self.mail_ended(fence, MailState::Pending, None)
     }
 
     /// Into the queue, with a wake-up pending.
@@ -436,7 +444,7 @@ impl Job {
 
     /// The owner is to be told how it ended.
     fn tell(&mut self) {
-        self.mail = Mail { state: MailState::Pending, round: self.mail.round + 1, ..Mail::default() };
+        self.mail = Mail { state: MailState::Pending, round: self.mail.round + 1, ..self.mail.anew() };
     }
 
     fn drop_video(&mut self) {
@@ -465,12 +473,24 @@ impl Job {
         }
     }
 
-    fn mail_lease(&mut self, attempt: u32) -> Result<&mut Lease, Refused> {
+    fn mail_lease(&mut self, fence: u64) -> Result<&mut Lease, Refused> {
         match &mut self.mail.lease {
-            Some(lease) if self.mail.attempt == attempt => Ok(lease),
+            Some(lease) if self.mail.fence == fence => Ok(lease),
             _ => Err(Refused::Fence),
         }
     }
+}
+
+impl Mail {
+    /// Nothing to tell, and nothing that an earlier round's notifier could still change.
+    fn anew(&self) -> Mail {
+        Mail { round: self.round, fence: self.fence, ..Mail::default() }
+    }
+}
+
+/// A time so much later, or the end of time.
+fn later(now: Timestamp, by: SignedDuration) -> Timestamp {
+    now.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 impl Policy {

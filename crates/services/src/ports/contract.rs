@@ -93,14 +93,21 @@ async fn owners_are_apart(jobs: &dyn Jobs) {
     let page = jobs.by_owner("cai@example.com", Some(newest_first[1]), 2).await.unwrap();
     assert_eq!(ids(page), newest_first[2..4], "a page begins after the job it is asked to");
     assert_eq!(jobs.count_active("cai@example.com").await.unwrap(), 5);
+    let stamp = jobs.stamp("cai@example.com").await.unwrap();
+    assert_eq!(
+        jobs.stamp("cai@example.com").await.unwrap(),
+        stamp,
+        "what has not changed has the same stamp"
+    );
     let deleted = after(&mine[0], Event::Delete, 1001);
     assert_eq!(jobs.replace(&deleted).await.unwrap(), Swap::Won);
-    assert_eq!(
-        jobs.by_owner("cai@example.com", None, 10).await.unwrap().len(),
-        4,
-        "deleted jobs are not listed"
-    );
-    assert_eq!(jobs.count_active("cai@example.com").await.unwrap(), 4, "ended jobs are not active");
+    let listed = jobs.by_owner("cai@example.com", None, 10).await.unwrap().len();
+    assert_eq!(listed, 4, "deleted jobs are not listed");
+    let without = jobs.stamp("cai@example.com").await.unwrap();
+    assert_ne!(without, stamp, "what has changed has another stamp");
+    assert_eq!(jobs.replace(&after(&mine[1], Event::Cancel, 1002)).await.unwrap(), Swap::Won);
+    assert_ne!(jobs.stamp("cai@example.com").await.unwrap(), without);
+    assert_eq!(jobs.count_active("cai@example.com").await.unwrap(), 3, "ended jobs are not active");
     assert!(jobs.get(mine[0].id).await.unwrap().is_some(), "but the record still is there");
 }
 

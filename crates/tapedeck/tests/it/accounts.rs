@@ -91,18 +91,18 @@ async fn removing_a_user_deletes_their_jobs_and_nobody_elses() {
 async fn the_page_signs_in_by_a_form_and_out_again() {
     let deck = Deck::start(Shape::OneProcess).await;
     let client = reqwest::Client::builder().redirect(redirect::Policy::none()).build().unwrap();
-    let sign_in = async |password: &str, next: &str| {
+    let sign_in = async |password: &str| {
         client
             .post(format!("{}/session", deck.url))
-            .form(&[("email", ANA), ("password", password), ("next", next)])
+            .form(&[("email", ANA), ("password", password)])
             .send()
             .await
             .unwrap()
     };
-    let wrong = sign_in("wrong password", "").await;
+    let wrong = sign_in("wrong password").await;
     assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
     assert!(wrong.text().await.unwrap().contains("E-mail or password is wrong"));
-    let right = sign_in(PASSWORD, "//evil.example").await;
+    let right = sign_in(PASSWORD).await;
     assert_eq!((right.status(), right.headers()["location"].to_str().unwrap()), (StatusCode::SEE_OTHER, "/"));
     let cookie = right.headers()["set-cookie"].to_str().unwrap().to_owned();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
@@ -143,4 +143,36 @@ async fn guessing_is_slowed_down_in_words() {
         "{statuses:?}"
     );
     deck.sign_in(BOB).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guessing_all_at_once_gets_no_further() {
+    let deck = Deck::start(Shape::OneProcess).await;
+    let guesses = (0..200).map(|guess| {
+        deck.client.post(format!("{}/login", deck.url)).basic_auth(ANA, Some(format!("guess{guess}"))).send()
+    });
+    let statuses: Vec<_> = futures_util::future::join_all(guesses)
+        .await
+        .into_iter()
+        .map(|answer| answer.unwrap().status())
+        .collect();
+    let tried = statuses.iter().filter(|status| **status == StatusCode::UNAUTHORIZED).count();
+    assert!((1..=20).contains(&tried), "{tried} of 200 guesses were looked at");
+    let memory = deck.memory();
+    assert!(memory < 200 << 20, "{memory} bytes are held after it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_password_or_a_new_holder_voids_what_was_signed_before() {
+    let deck = Deck::start(Shape::FourProcesses).await;
+    let before = deck.sign_in(ANA).await;
+    assert!(
+        run(deck.dir.path(), &["user", "passwd", ANA, "--password-stdin"], "Admin123\n").0.status.success()
+    );
+    assert_eq!(before.get("/api/v1/jobs").send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    let before = deck.sign_in(ANA).await;
+    assert!(run(deck.dir.path(), &["user", "remove", ANA], "").0.status.success());
+    crate::deck::add_user(deck.dir.path(), ANA, PASSWORD);
+    assert_eq!(before.get("/api/v1/jobs").send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert!(deck.sign_in(ANA).await.jobs().await.is_empty());
 }

@@ -284,6 +284,16 @@ impl Deck {
         processes.filter(of_ours).collect()
     }
 
+    /// Resident memory of all this deck's processes, bytes.
+    pub fn memory(&self) -> u64 {
+        let resident = |child: &Child| {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        };
+        self.processes.lock().iter().map(resident).sum()
+    }
+
     /// The mails in the outbox, whole ones only.
     pub fn mails(&self) -> Vec<String> {
         let outbox = fs::read_dir(self.dir.path().join("outbox")).unwrap();

@@ -8,7 +8,7 @@ use reqwest::{
     Response, StatusCode,
     multipart::{Form, Part},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     fs,
     path::PathBuf,
@@ -24,6 +24,8 @@ on_every_deck!(
     a_token_that_is_not_ours_opens_nothing,
     an_id_that_is_none_or_not_mine_is_not_found,
     an_upload_that_breaks_off_leaves_nothing,
+    a_form_that_is_no_file_is_not_collected,
+    an_upload_deleted_on_its_way_is_told_so,
     a_session_is_not_for_other_sites,
 );
 
@@ -168,11 +170,12 @@ async fn a_token_that_is_not_ours_opens_nothing(deck: &Deck) {
     let id = user.upload_media("wav__sample.wav").await;
     user.ended(&id).await;
     let secret = fs::read_to_string(deck.dir.path().join("jwt-secret")).unwrap();
-    let key = |secret: &str| {
-        services::auth::TokenKey::new(secret.as_bytes(), jiff::SignedDuration::from_hours(1)).unwrap()
-    };
-    let sign = |secret: &str, email: &str, second| {
-        key(secret).sign(email, services::ports::Role::Admin, jiff::Timestamp::from_second(second).unwrap())
+    // As an original auth service with our secret would sign.
+    let sign = |secret: &str, email: &str, second: i64| {
+        let claims = json!({ "username": email, "exp": second + 86_400, "iat": second, "admin": true });
+        let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+        jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256), &claims, &key)
+            .unwrap()
     };
     let now = 2_000_000_000;
     let parts: Vec<&str> = user.token.split('.').collect();
@@ -277,6 +280,70 @@ async fn an_upload_that_breaks_off_leaves_nothing(deck: &Deck) {
         drop(stream);
         assert_nothing_stored(deck).await;
     }
+}
+
+/// Sends a request's head and then `body` over and over, until the server answers or has taken `most` bytes; its answer's first line.
+fn flood(deck: &Deck, token: &str, boundary: &str, opening: &str, most: usize) -> (String, usize) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(deck.url.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = format!(
+        "POST /upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\
+         Content-Type: multipart/form-data; boundary={boundary}\r\n\r\n{:x}\r\n{opening}\r\n",
+        opening.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk = [b"10000\r\n".as_slice(), &[b'a'; 0x10000], b"\r\n"].concat();
+    let mut sent = 0;
+    while sent < most && stream.write_all(&chunk).is_ok() {
+        sent += 0x10000;
+    }
+    let mut answer = [0; 64];
+    let read = stream.read(&mut answer).unwrap_or(0);
+    (String::from_utf8_lossy(&answer[..read]).lines().next().unwrap_or_default().to_owned(), sent)
+}
+
+async fn a_form_that_is_no_file_is_not_collected(deck: &Deck) {
+    let user = deck.sign_in(ANA).await;
+    let endless_header = "--b\r\nContent-Disposition: form-data; name=\"";
+    let endless_text = "--b\r\nContent-Disposition: form-data; name=\"text\"\r\n\r\n";
+    for opening in ["no boundary at all", endless_header, endless_text] {
+        let before = deck.memory();
+        let (answer, sent) = flood(deck, &user.token, "b", opening, 300 << 20);
+        assert!(answer.is_empty() || answer.contains("400"), "{opening}: {answer}");
+        assert!(sent < 120 << 20, "{opening}: {sent} bytes were taken");
+        let (answer, sent) = flood(deck, "nobody", "b", opening, 300 << 20);
+        assert!(answer.is_empty() || answer.contains("403"), "{opening}: {answer}");
+        assert!(sent < 120 << 20, "{opening}: {sent} bytes were taken from nobody");
+        let grown = deck.memory().saturating_sub(before);
+        assert!(grown < 64 << 20, "{opening}: {grown} bytes of memory");
+    }
+    assert_nothing_stored(deck).await;
+}
+
+async fn an_upload_deleted_on_its_way_is_told_so(deck: &Deck) {
+    let user = deck.sign_in(ANA).await;
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
+    let body = reqwest::Body::wrap_stream(futures_util::stream::unfold(receiver, async |mut receiver| {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    }));
+    let form = Form::new().part("file", Part::stream(body).file_name("a.mp4"));
+    let upload = user.post("/upload").header("accept", "application/json").multipart(form).send();
+    let deletion = async {
+        sender.send(Ok(vec![7; 100_000])).await.unwrap();
+        let id = loop {
+            match user.jobs().await.first() {
+                Some(job) => break job["id"].as_str().unwrap().to_owned(),
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        let deleted = user.delete(&format!("/api/v1/jobs/{id}")).send().await.unwrap();
+        assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
+        drop(sender);
+    };
+    let (answer, ()) = tokio::join!(upload, deletion);
+    problem(answer.unwrap(), StatusCode::CONFLICT, "upload-cancelled").await;
+    assert_nothing_stored(deck).await;
 }
 
 async fn a_session_is_not_for_other_sites(deck: &Deck) {

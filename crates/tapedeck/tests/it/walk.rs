@@ -230,8 +230,12 @@ async fn live_events_begin_with_a_snapshot_and_tell_the_truth(deck: &Deck) {
         assert!(now >= progress && now <= 1.0, "progress went from {progress} to {now}");
         progress = now;
     }
-    let stream = user.get("/api/v1/events").send().await.unwrap();
+    // Two pages that open at once both stay live.
+    let (stream, other) = tokio::join!(user.get("/api/v1/events").send(), user.get("/api/v1/events").send());
+    let (stream, other) = (stream.unwrap(), other.unwrap());
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     user.delete(&format!("/api/v1/jobs/{id}")).send().await.unwrap();
+    events(other, |name, _| name == "removed").await;
     let seen = events(stream, |name, _| name == "removed").await;
     assert_eq!(seen.last().unwrap().1, json!({ "id": id }));
     bob.ended(&foreign).await;
