@@ -58,6 +58,9 @@ pub fn convert(
     output.write(&tag)?;
     let mut lame = Lame::new(&format)?;
     let samples = encode(&mut sound, &mut lame, &mut output, &format, &length, limits, &pulse)?;
+    if samples == 0 {
+        return Err(sound.silent());
+    }
     sound.finish(time(samples, format.sample_rate), &length)?;
     output.write(lame.finish()?)?;
     output.finish(tag.len() as u64, lame.info_frame()?)?;
@@ -95,7 +98,9 @@ fn encode(
         tame(left);
         right.iter_mut().for_each(|right| tame(right));
         lame.encode(left, right.as_deref(), |mp3| output.write(mp3))?;
-        pulse.note(converted.as_secs_f64() / whole, converted);
+        let share = converted.as_secs_f64() / whole;
+        // A header that promises less than comes lies: then the place in the file says more. The end is told at the end alone.
+        pulse.note(if share < 1.0 { share } else { sound.place() }.min(0.99), converted);
         if pulse.beat().is_break() {
             return Err(Error::cancelled());
         }

@@ -39,7 +39,7 @@ impl Error {
     pub(crate) fn read_failed(source: std::io::Error) -> Error {
         Error::new(
             Code::ReadFailed,
-            "The stored video could not be read. This is a fault of the server; it will try again.",
+            "The video could not be read. The fault is not the video's: try again later.",
         )
         .because(source)
     }
@@ -47,7 +47,7 @@ impl Error {
     pub(crate) fn write_failed(source: std::io::Error) -> Error {
         Error::new(
             Code::WriteFailed,
-            "The MP3 could not be stored. This is a fault of the server; it will try again.",
+            "The MP3 could not be written. The fault is not the video's: try again later.",
         )
         .because(source)
     }
@@ -65,7 +65,7 @@ impl Error {
             0 => format!("The MP3 would be larger than the limit of {limit} bytes."),
             mebibytes => format!("The MP3 would be larger than the limit of {mebibytes} MiB."),
         };
-        Error::new(Code::OutputTooLarge, text + " Cut the video into parts and upload them one by one.")
+        Error::new(Code::OutputTooLarge, text + " Cut the video into parts and convert them one by one.")
     }
 
     pub(crate) fn too_long(limit: std::time::Duration) -> Error {
@@ -73,7 +73,7 @@ impl Error {
         Error::new(
             Code::TooLong,
             format!(
-                "The sound is longer than the limit of {limit}. Cut the video into parts and upload them one by one."
+                "The sound is longer than the limit of {limit}. Cut the video into parts and convert them one by one."
             ),
         )
     }

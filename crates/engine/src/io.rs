@@ -21,7 +21,11 @@ pub trait Source {
 
 impl Source for File {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        let facts = self.metadata()?;
+        if facts.is_file() {
+            return Ok(facts.len());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file and cannot be read at offsets: save it to a file first"))
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {

@@ -92,7 +92,7 @@ fn has_encrypted_track(source: &dyn Source, part: &Header, depth: usize) -> io::
         })?,
         // `part` is stsd: version, flags and a count come before its entries, which look like boxes.
         None => children(source, part.start + 8, part.end, &mut |entry| {
-            found |= [b"enca", b"encv", b"drms", b"drmi"].contains(&&entry.name);
+            found |= [b"enca", b"encv", b"drms", b"drmi", b"aavd"].contains(&&entry.name);
             Ok(())
         })?,
     }

@@ -13,6 +13,7 @@ pub type Read = unsafe extern "C" fn(opaque: *mut c_void, offset: i64, buffer: *
 pub const NO_MEMORY: c_int = 1;
 pub const NOT_ALLOWED: c_int = 2;
 pub const IS_ENCRYPTED: c_int = 3;
+pub const NOT_IMPLEMENTED: c_int = 4;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -50,7 +50,7 @@ fn measure(reader: &Reader<'_, '_>, stream: i32, limits: &Limits) -> Result<Dura
         Failed::Ours(error) => error,
         Failed::Encrypted => super::protected(),
         Failed::NotAllowed => super::not_media(failed),
-        Failed::Libav(complaint) => super::corrupt("The file cannot be read to its end.").because(complaint),
+        Failed::Libav(complaint) | Failed::NotImplemented(complaint) => super::corrupt("The file cannot be read to its end.").because(complaint),
     };
     let mut second = Reader::new(reader.source(), reader.pulse())?;
     second.probe().map_err(failed)?;
@@ -97,7 +97,7 @@ pub(super) fn cut(there: Duration, whole: Option<Duration>) -> Error {
     };
     Error::new(
         Code::Truncated,
-        format!("The file is cut off: {share}. Perhaps the upload was cut off: send the whole file again."),
+        format!("The file is cut off: {share}. Perhaps the recording was interrupted, or the file was cut off on its way: copy or send the whole file again."),
     )
 }
 

@@ -175,17 +175,11 @@ static int64_t to_us(int64_t time, AVRational base)
     return time == AV_NOPTS_VALUE || base.num <= 0 || base.den <= 0 ? -1 : av_rescale_q(time, base, AV_TIME_BASE_Q);
 }
 
+/* By the track's own tag. libav's side data says less: it hangs any `pssh` box on the last track, whatever is encrypted. */
 static int is_encrypted(const AVStream *stream)
 {
-#if LIBAVCODEC_VERSION_INT >= AV_VERSION_INT(60, 31, 102)
-    const AVCodecParameters *p = stream->codecpar;
-    if (av_packet_side_data_get(p->coded_side_data, p->nb_coded_side_data, AV_PKT_DATA_ENCRYPTION_INIT_INFO))
-        return 1;
-#else
-    if (av_stream_get_side_data(stream, AV_PKT_DATA_ENCRYPTION_INIT_INFO, NULL))
-        return 1;
-#endif
-    return stream->codecpar->codec_tag == MKTAG('e', 'n', 'c', 'a') || stream->codecpar->codec_tag == MKTAG('d', 'r', 'm', 's');
+    uint32_t tag = stream->codecpar->codec_tag;
+    return tag == MKTAG('e', 'n', 'c', 'a') || tag == MKTAG('d', 'r', 'm', 's') || tag == MKTAG('a', 'a', 'v', 'd');
 }
 
 static void describe(const engine_input *input, const AVStream *stream, engine_stream *out)
@@ -395,10 +389,10 @@ static int open_resampler(engine_input *input)
 
     swr_free(&input->swr);
     int error = swr_alloc_set_opts2(&input->swr, &out, AV_SAMPLE_FMT_FLTP, input->out_rate, &in, frame->format, frame->sample_rate, 0, NULL);
-    if (error >= 0)
-        error = av_opt_set_double(input->swr, "rematrix_maxval", 1.0, 0); /* a downmix never clips */
     if (error >= 0 && in.order != AV_CHANNEL_ORDER_NATIVE)
         error = mix_unnamed(input, in.nb_channels);
+    else if (error >= 0 && in.nb_channels == 1 && input->out_channels == 2)
+        error = swr_set_matrix(input->swr, (const double[]){1, 1}, 1); /* mono amid stereo stays as loud as it was */
     if (error >= 0)
         error = swr_init(input->swr);
     av_channel_layout_uninit(&in);

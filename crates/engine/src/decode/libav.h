@@ -12,7 +12,7 @@ typedef int (*engine_read)(void *opaque, int64_t offset, uint8_t *buffer, int si
 /* Results below zero are libav's own error numbers; engine_class sorts them. */
 #define ERROR_NOT_ALLOWED (-0x4e4f5401)
 #define ERROR_ENCRYPTED (-0x4e4f5402)
-enum engine_class { ENGINE_OTHER = 0, ENGINE_NO_MEMORY = 1, ENGINE_NOT_ALLOWED = 2, ENGINE_IS_ENCRYPTED = 3 };
+enum engine_class { ENGINE_OTHER = 0, ENGINE_NO_MEMORY = 1, ENGINE_NOT_ALLOWED = 2, ENGINE_IS_ENCRYPTED = 3, ENGINE_NOT_IMPLEMENTED = 4 };
 
 typedef struct engine_stream {
     int32_t index;

@@ -47,6 +47,8 @@ enum engine_class engine_class(int error)
     case AVERROR(ENOMEM): return ENGINE_NO_MEMORY;
     case ERROR_NOT_ALLOWED: return ENGINE_NOT_ALLOWED;
     case ERROR_ENCRYPTED: return ENGINE_IS_ENCRYPTED;
+    case AVERROR_PATCHWELCOME:
+    case AVERROR(ENOSYS): return ENGINE_NOT_IMPLEMENTED;
     default: return ENGINE_OTHER;
     }
 }

@@ -29,7 +29,7 @@ impl<'s, 'w> Sound<'s, 'w> {
         if reader.size() == 0 {
             return Err(Error::new(
                 Code::EmptyFile,
-                "The file is empty. Perhaps the upload was cut off: send it again.",
+                "The file is empty. Perhaps it was cut off on its way: copy or send it again.",
             ));
         }
         reader.probe().map_err(not_media)?;
@@ -100,7 +100,7 @@ impl<'s, 'w> Sound<'s, 'w> {
         self.reader.interrupted()?;
         let tally = self.reader.tally();
         if tally.damaged * 2 > tally.packets {
-            let text = "More than half of the sound is damaged, so it was not converted. Perhaps the upload was garbled: send it again.";
+            let text = "More than half of the sound is damaged, so it was not converted. Perhaps it was garbled on its way: copy or send it again.";
             return Err(Error::new(Code::Corrupt, text)
                 .because(format!("{} of {} packets refused by the decoder", tally.damaged, tally.packets)));
         }
@@ -118,14 +118,7 @@ impl<'s, 'w> Sound<'s, 'w> {
         if *encrypted {
             return Err(protected());
         }
-        if !decodable {
-            let name = formats::codec_name(codec, codec_name, *tag);
-            let text = format!(
-                "The sound is in a format that cannot be converted: {name}. Save the video with its sound as AAC and upload it again."
-            );
-            return Err(Error::new(Code::UnsupportedCodec, text));
-        }
-        Ok(())
+        if *decodable { Ok(()) } else { Err(unsupported(&formats::codec_name(codec, codec_name, *tag))) }
     }
 
     /// MP4 says where each piece of the sound lies: all must lie within the file.
@@ -146,9 +139,10 @@ impl<'s, 'w> Sound<'s, 'w> {
         }
     }
 
-    fn silent(&self) -> Error {
+    /// Why not one sample came of it.
+    pub fn silent(&self) -> Error {
         let tally = self.reader.tally();
-        if tally.packets == 0 {
+        if tally.packets == 0 || tally.damaged == 0 {
             return Error::new(
                 Code::NoAudio,
                 "The file has a sound track, but it holds no sound. There is nothing to convert.",
@@ -158,15 +152,23 @@ impl<'s, 'w> Sound<'s, 'w> {
             .because(format!("{} packets, {} refused by the decoder", tally.packets, tally.damaged))
     }
 
+    /// How far into the file the last piece of the sound lay, `0.0..=1.0`.
+    #[expect(clippy::cast_precision_loss, reason = "a share for people to look at")]
+    pub fn place(&self) -> f64 {
+        (self.reader.tally().last_position as f64 / (self.reader.size() as f64).max(1.0)).clamp(0.0, 1.0)
+    }
+
     fn undecodable(&self, failed: Failed) -> Error {
         undecodable(failed, &self.stream)
     }
 }
 
-/// Chooses the track: one that can be decoded, marked as default, not a commentary; the first of those.
+/// Chooses the track: one that can be decoded and holds sound (broadcasts announce empty ones), marked as default, not a commentary;
+/// the first of those.
 fn choose(reader: &mut Reader<'_, '_>, format: &str) -> Result<Stream, Error> {
     let best = |streams: Vec<Stream>| {
-        streams.into_iter().min_by_key(|s| (!s.decodable, !s.is_default, s.is_secondary, s.index))
+        let empty = |s: &Stream| s.sample_rate == 0 || s.channels == 0;
+        streams.into_iter().min_by_key(|s| (!s.decodable, empty(s), !s.is_default, s.is_secondary, s.index))
     };
     let fail = |failed| unreadable(failed, format, &boxes::Survey::default());
     let mut chosen = best(reader.streams());
@@ -193,7 +195,7 @@ fn not_media(failed: Failed) -> Error {
     );
     match failed {
         Failed::Ours(error) => error,
-        Failed::Libav(complaint) => error.because(complaint),
+        Failed::Libav(complaint) | Failed::NotImplemented(complaint) => error.because(complaint),
         Failed::NotAllowed => error.because("the container is not in the list of those that are read"),
         Failed::Encrypted => protected(),
     }
@@ -205,7 +207,7 @@ fn unreadable(failed: Failed, format: &str, damage: &boxes::Survey) -> Error {
         Failed::Ours(error) => return error,
         Failed::Encrypted => return protected(),
         Failed::NotAllowed => return not_media(failed),
-        Failed::Libav(complaint) => complaint,
+        Failed::Libav(complaint) | Failed::NotImplemented(complaint) => complaint,
     };
     if damage.encrypted {
         return protected().because(complaint);
@@ -222,6 +224,7 @@ fn undecodable(failed: Failed, stream: &Stream) -> Error {
         Failed::Ours(error) => error,
         Failed::Encrypted => protected(),
         Failed::NotAllowed => not_media(failed),
+        Failed::NotImplemented(complaint) => unsupported(&format!("a variant of {}", stream.codec)).because(complaint),
         Failed::Libav(complaint) => {
             corrupt(&format!("The sound in this file ({}) is damaged and cannot be decoded.", stream.codec))
                 .because(complaint)
@@ -229,8 +232,13 @@ fn undecodable(failed: Failed, stream: &Stream) -> Error {
     }
 }
 
+fn unsupported(name: &str) -> Error {
+    let text = format!("The sound is in a format that cannot be converted: {name}. Save the video with its sound as AAC and try again.");
+    Error::new(Code::UnsupportedCodec, text)
+}
+
 fn corrupt(what: &str) -> Error {
-    Error::new(Code::Corrupt, format!("{what} Perhaps the upload was garbled: send it again."))
+    Error::new(Code::Corrupt, format!("{what} Perhaps it was garbled on its way: copy or send it again."))
 }
 
 fn protected() -> Error {
@@ -243,6 +251,6 @@ fn protected() -> Error {
 fn no_index() -> Error {
     Error::new(
         Code::Truncated,
-        "The file is cut off: it ends before its index, without which it cannot be played. Perhaps the upload or the recording was cut off: send the whole file again.",
+        "The file is cut off: it ends before its index, without which it cannot be played. Perhaps the recording was interrupted, or the file was cut off on its way: copy or send the whole file again.",
     )
 }

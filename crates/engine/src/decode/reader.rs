@@ -232,6 +232,7 @@ impl<'s, 'w> Reader<'s, 'w> {
             ffi::NO_MEMORY => Err(Failed::Ours(Error::out_of_memory().because(complaint(code)))),
             ffi::IS_ENCRYPTED => Err(Failed::Encrypted),
             ffi::NOT_ALLOWED => Err(Failed::NotAllowed),
+            ffi::NOT_IMPLEMENTED => Err(Failed::NotImplemented(complaint(code))),
             _ => Err(Failed::Libav(complaint(code))),
         }
     }
@@ -252,6 +253,8 @@ pub(crate) enum Failed {
     Encrypted,
     /// A container that is not in the list.
     NotAllowed,
+    /// What libav knows and cannot do.
+    NotImplemented(String),
     /// libav's complaint.
     Libav(String),
 }

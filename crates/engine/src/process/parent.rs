@@ -72,12 +72,15 @@ impl Watcher<'_> {
     fn listen(&mut self, process: &mut Process, cancel: &Cancel) -> Result<(), Error> {
         let mut fds: [RawFd; 3] =
             [process.output.as_raw_fd(), process.control.as_raw_fd(), process.errors.as_raw_fd()];
-        let mut alive = Instant::now();
+        // Counted in short steps: a machine that stood still has seen nobody stall.
+        let (mut quiet, mut looked) = (Duration::ZERO, Instant::now());
         while fds[0] >= 0 || fds[1] >= 0 {
             if cancel.is_cancelled() {
                 return Err(Error::cancelled());
             }
-            if alive.elapsed() >= self.limits.stall {
+            quiet += looked.elapsed().min(TICK * 3);
+            looked = Instant::now();
+            if quiet >= self.limits.stall {
                 return Err(stalled(self.limits.stall).because_heard(&self.heard));
             }
             let [output, control, errors] = ready::wait(fds, TICK.min(self.limits.stall));
@@ -92,7 +95,7 @@ impl Watcher<'_> {
                 fds[0] = -1;
             }
             if output || control {
-                alive = Instant::now(); // After the sink has had its time.
+                (quiet, looked) = (Duration::ZERO, Instant::now()); // After the sink has had its time.
             }
         }
         while fds[2] >= 0
@@ -194,7 +197,7 @@ fn read(from: &mut impl Read, buffer: &mut [u8]) -> usize {
 fn not_started() -> Error {
     Error::new(
         Code::EngineNotStarted,
-        "The conversion could not be started. This is a fault of the server, not of the video; it will try again.",
+        "The conversion could not be started. The fault is not the video's: try again later.",
     )
 }
 
@@ -215,7 +218,7 @@ fn stalled(stall: Duration) -> Error {
 
 fn cpu_limit(cpu: Duration) -> Error {
     let text = format!(
-        "The conversion took more than the limit of {} of processor time. Cut the video into parts and upload them one by one.",
+        "The conversion took more than the limit of {} of processor time. Cut the video into parts and convert them one by one.",
         words(cpu)
     );
     Error::new(Code::CpuLimit, text)

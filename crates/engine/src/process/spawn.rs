@@ -77,6 +77,8 @@ fn prepare(control: RawFd, parent: u32) -> io::Result<()> {
     let ok = |result: libc::c_int| if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) };
     // SAFETY: system calls on plain numbers.
     unsafe {
+        // Before exec: capabilities of the program's file are then not taken, and do not undo the next line.
+        ok(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
         ok(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0))?;
         if u32::try_from(libc::getppid()) != Ok(parent) {
             return Err(io::ErrorKind::BrokenPipe.into()); // The parent died before it could be watched.
