@@ -68,7 +68,7 @@ pub(super) async fn home(
     }
     match gateway.identify(&method, &headers).await {
         Ok(identity) => gateway.jobs_page(identity.email),
-        Err(problem) if problem.status == StatusCode::FORBIDDEN => {
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED => {
             sign_in(StatusCode::OK, None, String::new())
         }
         Err(problem) => {

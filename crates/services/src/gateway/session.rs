@@ -30,8 +30,9 @@ pub(super) struct SignIn {
 impl Gateway {
     /// Who sent this request. The texts and statuses are the wire contract's.
     pub(super) async fn identify(&self, method: &Method, headers: &HeaderMap) -> Result<Identity, Problem> {
-        let token = match bearer(headers) {
-            BearerHeader::Token(token) => token,
+        let not_authorized = Problem::new(StatusCode::FORBIDDEN, "not-authorized", "not authorized");
+        let (token, void) = match bearer(headers) {
+            BearerHeader::Token(token) => (token, not_authorized),
             BearerHeader::Malformed => {
                 let detail = "the header must be `Authorization: Bearer <token>`; POST /login gives a token";
                 return Err(Problem::new(StatusCode::UNAUTHORIZED, "missing-credentials", detail));
@@ -41,12 +42,13 @@ impl Gateway {
                     || Problem::new(StatusCode::UNAUTHORIZED, "missing-credentials", "missing credentials");
                 let token = session_cookie(headers).ok_or_else(missing)?;
                 same_origin(method, headers)?;
-                token
+                let ended = "Your session has ended. Sign in again.";
+                (token, Problem::new(StatusCode::UNAUTHORIZED, "signed-out", ended))
             }
         };
         self.auth.validate(&token).await.map_err(|error| match error {
             AuthError::Unavailable(source) => Problem::internal(&*source),
-            _ => Problem::new(StatusCode::FORBIDDEN, "not-authorized", "not authorized"),
+            _ => void,
         })
     }
 }

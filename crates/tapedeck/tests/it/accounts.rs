@@ -170,6 +170,15 @@ async fn a_new_password_or_a_new_holder_voids_what_was_signed_before() {
         run(deck.dir.path(), &["user", "passwd", ANA, "--password-stdin"], "Admin123\n").0.status.success()
     );
     assert_eq!(before.get("/api/v1/jobs").send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    let page = deck
+        .client
+        .get(format!("{}/api/v1/jobs", deck.url))
+        .header("cookie", format!("tapedeck_session={}", before.token));
+    assert_eq!(
+        page.send().await.unwrap().status(),
+        StatusCode::UNAUTHORIZED,
+        "the page asks to sign in again"
+    );
     let before = deck.sign_in(ANA).await;
     assert!(run(deck.dir.path(), &["user", "remove", ANA], "").0.status.success());
     crate::deck::add_user(deck.dir.path(), ANA, PASSWORD);
