@@ -25,7 +25,10 @@ impl Source for File {
         if facts.is_file() {
             return Ok(facts.len());
         }
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file and cannot be read at offsets: save it to a file first"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file and cannot be read at offsets: save it to a file first",
+        ))
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {

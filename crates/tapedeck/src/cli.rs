@@ -5,13 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 /// Turns videos into MP3s, and tells their owners when they are ready.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    about,
-    propagate_version = true,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
 #[command(
     after_help = "First steps:\n  tapedeck convert talk.mp4          one file, here and now, without any server\n  tapedeck serve                     the page at http://127.0.0.1:8080, all in one process\n  tapedeck user add you@example.com  an account for it"
 )]
@@ -19,7 +13,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Where data and configuration are.
     #[command(flatten)]
     pub place: Place,
 }

@@ -100,7 +100,7 @@ fn has_encrypted_track(source: &dyn Source, part: &Header, depth: usize) -> io::
 }
 
 /// Fills `buf` as far as the source goes.
-fn read(source: &dyn Source, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read(source: &dyn Source, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buf.len() {
         match source.read_at(offset + filled as u64, &mut buf[filled..])? {

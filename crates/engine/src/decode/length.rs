@@ -50,7 +50,9 @@ fn measure(reader: &Reader<'_, '_>, stream: i32, limits: &Limits) -> Result<Dura
         Failed::Ours(error) => error,
         Failed::Encrypted => super::protected(),
         Failed::NotAllowed => super::not_media(failed),
-        Failed::Libav(complaint) | Failed::NotImplemented(complaint) => super::corrupt("The file cannot be read to its end.").because(complaint),
+        Failed::Libav(complaint) | Failed::NotImplemented(complaint) => {
+            super::corrupt("The file cannot be read to its end.").because(complaint)
+        }
     };
     let mut second = Reader::new(reader.source(), reader.pulse())?;
     second.probe().map_err(failed)?;
@@ -89,6 +91,26 @@ pub(super) fn refuse_cut(
     Ok(())
 }
 
+/// Refuses a file that is shorter than its header says: in a video the sound may begin late, end early or have holes, so that seconds
+/// prove nothing. The last 5 % may be missing: they are the index more often than the sound, and some writers are careless.
+pub(super) fn refuse_short(
+    converted: Duration,
+    length: &Length,
+    claimed_end: Option<u64>,
+    size: u64,
+) -> Result<(), Error> {
+    match claimed_end {
+        Some(end) if size < end - end / 20 => Err(cut(converted, Some(length.duration()))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an FLV file whose last tag is whole, at this time, reaches the end of what it claims.
+pub(super) fn reaches_end(last_tag: Option<Duration>, length: &Length) -> bool {
+    let whole = length.duration();
+    last_tag.is_some_and(|time| time + whole / 20 + Duration::from_secs(1) >= whole)
+}
+
 /// The error for a sound of which only the beginning is there.
 pub(super) fn cut(there: Duration, whole: Option<Duration>) -> Error {
     let share = match whole.filter(|whole| *whole > there) {
@@ -97,7 +119,9 @@ pub(super) fn cut(there: Duration, whole: Option<Duration>) -> Error {
     };
     Error::new(
         Code::Truncated,
-        format!("The file is cut off: {share}. Perhaps the recording was interrupted, or the file was cut off on its way: copy or send the whole file again."),
+        format!(
+            "The file is cut off: {share}. Perhaps the recording was interrupted, or the file was cut off on its way: copy or send the whole file again."
+        ),
     )
 }
 
@@ -113,6 +137,16 @@ mod tests {
         assert!(refuse_cut(seconds(50), &claimed, 500, 1000).is_ok(), "a shorter track");
         assert!(refuse_cut(seconds(95), &claimed, 990, 1000).is_ok(), "a careless header");
         assert!(refuse_cut(seconds(50), &Length::Measured(seconds(100)), 990, 1000).is_ok());
+    }
+
+    #[test]
+    fn a_file_is_short_when_more_than_its_last_twentieth_is_missing() {
+        let refuse = |end, size| {
+            let length = Length::Claimed(Duration::from_secs(100));
+            refuse_short(Duration::from_secs(50), &length, end, size).is_err()
+        };
+        assert!(refuse(Some(1000), 949) && refuse(Some(u64::MAX), 1));
+        assert!(!refuse(Some(1000), 950) && !refuse(Some(0), 1) && !refuse(None, 1));
     }
 
     #[test]

@@ -99,8 +99,9 @@ impl<'s, 'w> Sound<'s, 'w> {
     pub fn finish(&self, converted: std::time::Duration, length: &Length) -> Result<(), Error> {
         self.reader.interrupted()?;
         let tally = self.reader.tally();
-        if tally.damaged * 2 > tally.packets {
-            let text = "More than half of the sound is damaged, so it was not converted. Perhaps it was garbled on its way: copy or send it again.";
+        // FFmpeg goes on whatever happens; but its caller keeps the video, and ours may delete it.
+        if tally.damaged * 2 > tally.packets || tally.damaged > A_FEW && tally.damaged * 10 > tally.packets {
+            let text = "More than a tenth of the sound is damaged, so it was not converted. Perhaps it was garbled on its way: copy or send it again.";
             return Err(Error::new(Code::Corrupt, text)
                 .because(format!("{} of {} packets refused by the decoder", tally.damaged, tally.packets)));
         }
@@ -110,7 +111,23 @@ impl<'s, 'w> Sound<'s, 'w> {
         if matches!(self.format.as_str(), "mpegts" | "mpeg") {
             return Ok(()); // A recording of a broadcast begins and ends anywhere.
         }
-        length::refuse_cut(converted, length, tally.last_position, self.reader.size())
+        let (source, size) = (self.reader.source(), self.reader.size());
+        match self.format.as_str() {
+            "dv" | "gxf" | "mxf" | "nsv" | "nut" | "pva" | "rm" | "ty" | "wtv" => Ok(()),
+            "ogg" if claims::ogg_has_video(source).map_err(Error::read_failed)? => Ok(()),
+            format if matches!(format, "asf" | "avi" | "wav") || format.starts_with("matroska") => {
+                let end = claims::end(format, source, size).map_err(Error::read_failed)?;
+                length::refuse_short(converted, length, end, size)
+            }
+            "flv" | "live_flv" | "kux" => {
+                let last_tag = claims::last_flv_tag(source, size).map_err(Error::read_failed)?;
+                if length::reaches_end(last_tag, length) {
+                    return Ok(());
+                }
+                length::refuse_cut(converted, length, tally.last_position, size)
+            }
+            _ => length::refuse_cut(converted, length, tally.last_position, size),
+        }
     }
 
     fn refuse_undecodable(&self) -> Result<(), Error> {
@@ -162,6 +179,9 @@ impl<'s, 'w> Sound<'s, 'w> {
         undecodable(failed, &self.stream)
     }
 }
+
+/// So many damaged packets are a scratch, however short the sound is.
+const A_FEW: i64 = 10;
 
 /// Chooses the track: one that can be decoded and holds sound (broadcasts announce empty ones), marked as default, not a commentary;
 /// the first of those.
@@ -224,7 +244,9 @@ fn undecodable(failed: Failed, stream: &Stream) -> Error {
         Failed::Ours(error) => error,
         Failed::Encrypted => protected(),
         Failed::NotAllowed => not_media(failed),
-        Failed::NotImplemented(complaint) => unsupported(&format!("a variant of {}", stream.codec)).because(complaint),
+        Failed::NotImplemented(complaint) => {
+            unsupported(&format!("a variant of {}", stream.codec)).because(complaint)
+        }
         Failed::Libav(complaint) => {
             corrupt(&format!("The sound in this file ({}) is damaged and cannot be decoded.", stream.codec))
                 .because(complaint)
@@ -233,7 +255,9 @@ fn undecodable(failed: Failed, stream: &Stream) -> Error {
 }
 
 fn unsupported(name: &str) -> Error {
-    let text = format!("The sound is in a format that cannot be converted: {name}. Save the video with its sound as AAC and try again.");
+    let text = format!(
+        "The sound is in a format that cannot be converted: {name}. Save the video with its sound as AAC and try again."
+    );
     Error::new(Code::UnsupportedCodec, text)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::{Code, Kind, Limits, Options};
 use tempfile::TempDir;
 
-use super::{convert, convert_in_child, make, media, real_files};
+use super::{convert, convert_in_child, decoded, make, media, real_files};
 
 fn code(path: &Path) -> Result<u64, Code> {
     let result = convert(path, &Options::default(), &Limits::default());
@@ -79,6 +79,42 @@ fn a_short_track_and_a_cut_broadcast_are_no_cut_files() {
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     assert!(code(&path).is_ok());
+}
+
+/// In a video, sound begins late, ends early and has holes; a WAV header's byte rate is often wrong.
+#[test]
+fn sound_that_is_shorter_than_its_file_is_whole() {
+    let folder = TempDir::new().unwrap();
+    let black = "-f lavfi -i color=black:s=320x240:r=25:d=30";
+    let late = format!("{black} -itsoffset 15 -f lavfi -i sine=d=15");
+    let early = format!("{black} -f lavfi -i anoisesrc=d=15");
+    let test = "-f lavfi -i testsrc=s=320x240:r=25:d=30 -f lavfi -i sine=r=48000:d=30";
+    let noise = "-f lavfi -i anoisesrc=d=20:r=44100 -c:a";
+    let cases = [
+        ("late.mkv", format!("{late} -c:v libx264 -c:a aac")),
+        ("late.wmv", late.clone()),
+        ("late.flv", late.clone()),
+        ("early.mkv", format!("{early} -c:v libx264 -c:a aac")),
+        ("early.flv", format!("{early} -c:v libx264 -c:a aac")),
+        ("early.avi", format!("{early} -c:a libmp3lame")),
+        (
+            "gap.webm",
+            format!(
+                "{test} -af aselect='not(between(t,8,20))' -c:v libvpx -deadline realtime -cpu-used 8 -c:a libopus"
+            ),
+        ),
+        ("ima.wav", format!("{noise} adpcm_ima_wav")),
+        ("ms.wav", format!("{noise} adpcm_ms")),
+        ("yamaha.wav", format!("{noise} adpcm_yamaha")),
+    ];
+    for (name, arguments) in cases {
+        let path = make(&folder, name, &arguments);
+        let (summary, _) = convert(&path, &Options::default(), &Limits::default())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let expected = decoded(&path) / u64::from(summary.channels);
+        // Codecs pad the end of what they hold.
+        assert!(summary.samples.abs_diff(expected) < 4096, "{name}: {} of {expected}", summary.samples);
+    }
 }
 
 #[test]
