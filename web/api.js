@@ -84,8 +84,14 @@ async function ask(path, method = 'GET') {
 /** @param {string} id */
 const jobPath = (id) => `/api/v1/jobs/${encodeURIComponent(id)}`;
 
-/** @returns {Promise<Job[]>} Newest first. */
+/** @returns {Promise<Job[]>} As many as the server tells of by itself, newest first. */
 export const listJobs = async () => (await ask('/api/v1/jobs')).jobs;
+
+/** @param {string} before @param {number} limit @returns {Promise<Job[]>} Older than the one with this id, newest first. */
+export const listOlderJobs = async (before, limit) => (await ask(`/api/v1/jobs?limit=${limit}&before=${encodeURIComponent(before)}`)).jobs;
+
+/** @param {string} id @returns {Promise<Job>} */
+export const getJob = (id) => ask(jobPath(id));
 
 /** @param {string} id @returns {Promise<Job>} */
 export const cancelJob = (id) => ask(`${jobPath(id)}/cancel`, 'POST');

@@ -6,7 +6,7 @@ import { listJobs, Problem } from './api.js';
 
 /**
  * @typedef {object} Listener
- * @property {(jobs: Job[]) => void} snapshot All jobs, newest first: replaces everything.
+ * @property {(jobs: Job[]) => void} snapshot The newest jobs, newest first; all of them, unless there are too many for one list.
  * @property {(job: Job) => void} job A new or changed job.
  * @property {(id: string) => void} removed
  * @property {() => void} lost Nothing is heard for longer than a hiccup.

@@ -48,14 +48,43 @@ export class List {
     return jobs.length + (this.uploads?.active ?? 0);
   }
 
+  /** The id of the oldest job. */
+  get oldest() {
+    return [...this.jobs.keys()].sort()[0] ?? '';
+  }
+
+  /** What is at work and older than the newest jobs, of which alone the server tells by itself. @param {number} newest How many these are. */
+  unheard(newest) {
+    const ids = [...this.jobs.keys()].sort().reverse().slice(newest);
+    return ids.filter((id) => WORKING.has(this.jobs.get(id)?.state ?? ''));
+  }
+
   // What the server says
 
-  /** @param {Job[]} jobs */
-  replaceAll(jobs) {
+  /**
+   * @param {Job[]} jobs Newest first.
+   * @param {boolean} full There may be older ones: those that are shown stay.
+   * @returns {boolean} Is any shown that is older than all of these?
+   */
+  replaceAll(jobs, full) {
     const ids = new Set(jobs.map((job) => job.id));
-    for (const id of [...this.jobs.keys()]) if (!ids.has(id)) this.#drop(id);
+    const end = full ? jobs[jobs.length - 1].id : '';
+    const known = [...this.jobs.keys()];
+    // Where the two do not meet, what lies between would be missing: then the list begins anew.
+    const meets = known.some((id) => id >= end);
+    for (const id of known) if (!ids.has(id) && (id >= end || !meets)) this.#drop(id);
     for (const job of jobs) this.#accept(job);
     this.around.changed();
+    return meets && known.some((id) => id < end);
+  }
+
+  /** @param {Job[]} jobs Older than all before, newest first. @returns {Row[]} The rows they got. */
+  append(jobs) {
+    const added = jobs.filter((job) => !this.rows.has(job.id));
+    // An upload of this page is never as old, whatever its name.
+    for (const job of jobs) this.#accept(job, false);
+    this.around.changed();
+    return added.map((job) => this.rows.get(job.id)).filter((row) => row !== undefined);
   }
 
   /** @param {Job} job */
@@ -117,13 +146,13 @@ export class List {
 
   // Jobs
 
-  /** @param {Job} incoming */
-  #accept(incoming) {
+  /** @param {Job} incoming @param {boolean} mayBeUploaded May it be what an upload of this page just sends? */
+  #accept(incoming, mayBeUploaded = true) {
     if (this.deleted.has(incoming.id)) return;
     const known = this.jobs.get(incoming.id);
     const job = known ? laterOf(known, incoming) : incoming;
     this.jobs.set(job.id, job);
-    if (!this.rows.has(job.id) && this.#belongsToAnUpload(job, !known)) return;
+    if (!this.rows.has(job.id) && this.#belongsToAnUpload(job, mayBeUploaded && !known)) return;
     const row = this.rows.get(job.id) ?? this.#newRow(job.id, Date.parse(job.created), false);
     const before = row.element.dataset.state;
     row.show(jobView(job, this.around.mp3Kept));
@@ -187,8 +216,17 @@ export class List {
     row.element.remove();
     this.rows.delete(row.key);
     if (!focused) return;
-    const next = [...this.rows.values()].find((other) => other.element === neighbour);
-    if (next) next.focus();
+    this.#focusAt(neighbour);
+  }
+
+  focusLast() {
+    this.#focusAt(this.around.rows.lastElementChild);
+  }
+
+  /** @param {Element | null} element */
+  #focusAt(element) {
+    const row = [...this.rows.values()].find((one) => one.element === element);
+    if (row) row.focus();
     else this.around.fallback().focus();
   }
 

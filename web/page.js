@@ -5,6 +5,7 @@ import { keepAwake } from './awake.js';
 import { acceptDrops } from './drop.js';
 import { follow } from './feed.js';
 import { List } from './list.js';
+import { Older } from './older.js';
 import { Uploads } from './uploads.js';
 
 /** @param {string} id */
@@ -17,17 +18,19 @@ const chooser = /** @type {HTMLInputElement} */ (byId('files'));
 /** The server's word is needed before the list may be called empty. */
 let loaded = false;
 
+const announce = announcer(byId('announcer'));
 const list = new List({
   rows: byId('rows'),
   fallback: () => chooser,
   mp3Kept: page.dataset.mp3Kept ?? '',
-  announce: announcer(byId('announcer')),
+  announce,
   changed: showTotals,
 });
 
 const limits = { bytes: Number(page.dataset.maxUploadBytes), words: page.dataset.maxUpload ?? '' };
 const uploads = new Uploads(limits, (upload, job) => list.uploadChanged(upload, job));
 list.uploads = uploads;
+const older = new Older({ holder: byId('older'), list, size: Number(page.dataset.listSize), announce });
 
 function showTotals() {
   const { working } = list;
@@ -71,7 +74,7 @@ addEventListener('beforeunload', (event) => {
 follow({
   snapshot(jobs) {
     loaded = true;
-    list.replaceAll(jobs);
+    older.heard(jobs);
   },
   job: (job) => list.update(job),
   removed: (id) => list.remove(id),
