@@ -364,6 +364,40 @@ await step('everything is there again after a reload', async () => {
   check(before.toSorted().join() === after.toSorted().join(), `before: ${before}; after: ${after}`);
 });
 
+await step('older videos are shown by keyboard, a page at a time, and stay when the connection comes again', async () => {
+  const all = await jobs();
+  const size = 2;
+  check(all.length > size, `${all.length} videos are too few for two pages`);
+  // Two hundred videos would take too long: the server's page, and the list it tells of by itself, are cut to a few.
+  const cut = JSON.stringify({ jobs: all.slice(0, size) });
+  await page.route(base.href, async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({ response: answer, body: (await answer.text()).replace(/data-list-size="\d+"/, `data-list-size="${size}"`) });
+  });
+  await page.route('**/api/v1/events', (route) => route.fulfill({ contentType: 'text/event-stream', body: `retry: 60000\nevent: snapshot\ndata: ${cut}\n\n` }));
+  await page.reload();
+  const more = page.getByRole('button', { name: 'Show older videos' });
+  await more.waitFor();
+  await watched.inspect('older');
+  const rows = page.locator('.row');
+  for (let shown = size; await more.isVisible(); shown += size) {
+    check((await rows.count()) === Math.min(shown, all.length), `${await rows.count()} videos are shown, not ${shown}`);
+    await pressByKeyboard(more);
+    await page.locator('#older button[aria-disabled="false"]').waitFor({ state: 'attached' });
+    check((await focusedName()) === 'name', 'the focus is not on a video');
+    const first = await rows.nth(Math.min(shown, all.length - 1)).locator('.name').evaluate((one) => one === document.activeElement);
+    check(first, 'the focus is not on the first video that was added');
+  }
+  const names = () => page.locator('.row .name').allInnerTexts();
+  const before = await names();
+  check(before.join() === all.map((job) => job.file_name).join(), `shown are ${before}`);
+  await Promise.all([page.waitForResponse(/\/events$/), page.evaluate(() => dispatchEvent(new Event('online')))]);
+  await page.waitForTimeout(500);
+  check((await names()).join() === before.join(), `after a new connection: ${await names()}`);
+  await page.unrouteAll();
+  return `${all.length} videos`;
+});
+
 await step('an address that leads nowhere says so', async () => {
   watched.provoke(/404/);
   await page.goto(new URL('/nowhere-at-all', base).href);
