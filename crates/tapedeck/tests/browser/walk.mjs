@@ -374,7 +374,7 @@ await step('older videos are shown by keyboard, a page at a time, and stay when 
     const answer = await route.fetch();
     await route.fulfill({ response: answer, body: (await answer.text()).replace(/data-list-size="\d+"/, `data-list-size="${size}"`) });
   });
-  await page.route('**/api/v1/events', (route) => route.fulfill({ contentType: 'text/event-stream', body: `retry: 60000\nevent: snapshot\ndata: ${cut}\n\n` }));
+  await page.route('**/api/v1/events', (route) => route.fulfill({ contentType: 'text/event-stream', body: `retry: 1000\nevent: snapshot\ndata: ${cut}\n\n` }));
   await page.reload();
   const more = page.getByRole('button', { name: 'Show older videos' });
   await more.waitFor();
