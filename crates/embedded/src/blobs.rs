@@ -182,9 +182,9 @@ impl BlobWriter for FileWriter {
         let bucket = blob.bucket;
         blocking("commit a file", move || {
             file.sync_all()?;
-            failpoints::reach(if bucket == Bucket::Videos { "video.synced" } else { "mp3.synced" });
+            failpoints::reach(if bucket == Bucket::Videos { "video.durable" } else { "mp3.durable" });
             fs::rename(part(&path), &path)?;
-            failpoints::reach(if bucket == Bucket::Videos { "video.renamed" } else { "mp3.renamed" });
+            failpoints::reach(if bucket == Bucket::Videos { "video.visible" } else { "mp3.visible" });
             let folder = path.parent().ok_or_else(|| io::Error::other("a file without a folder"))?;
             sync_folder(folder)
         })

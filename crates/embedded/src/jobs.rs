@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use services::{
     id::Id,
     job::{Job, Task},
-    ports::{Jobs, PortError, PortErrorKind, PortResult, Stamp, Swap},
+    ports::{Census, Jobs, PortError, PortErrorKind, PortResult, Stamp, Swap},
 };
 use sqlx::{Row, Sqlite, query::Query, sqlite::SqliteArguments, sqlite::SqliteRow};
 
@@ -75,6 +75,35 @@ fn swap(changed: u64) -> Swap {
 
 #[async_trait]
 impl Jobs for SqliteJobs {
+    async fn ping(&self) -> PortResult<()> {
+        self.store.ping().await
+    }
+
+    async fn census(&self, now: Timestamp) -> PortResult<Census> {
+        let wrong = |error| failed("count the job records", error);
+        let counts = "SELECT json_extract(record, '$.state'), count(*) FROM job GROUP BY 1";
+        let rows = sqlx::query(counts).fetch_all(&self.store.readers).await.map_err(wrong)?;
+        let mut census = Census::default();
+        for row in &rows {
+            let (state, count): (String, i64) =
+                (row.try_get(0).map_err(wrong)?, row.try_get(1).map_err(wrong)?);
+            // A state that only a newer version knows is not counted.
+            if let Ok(state) = serde_json::from_value(state.into()) {
+                census.states.insert(state, count.unsigned_abs());
+            }
+        }
+        let sums = sqlx::query(
+            "SELECT (SELECT min(convert_at) FROM job WHERE convert_at <= ?1), (SELECT count(*) FROM job WHERE mail_at <= ?1),
+             (SELECT count(*) FROM job WHERE publish_at <= ?1)",
+        );
+        let sums = sums.bind(now.as_millisecond()).fetch_one(&self.store.readers).await.map_err(wrong)?;
+        let oldest: Option<i64> = sums.try_get(0).map_err(wrong)?;
+        census.oldest_due = oldest.and_then(|at| Timestamp::from_millisecond(at).ok());
+        census.mails_due = sums.try_get::<i64, usize>(1).map_err(wrong)?.unsigned_abs();
+        census.unpublished = sums.try_get::<i64, usize>(2).map_err(wrong)?.unsigned_abs();
+        Ok(census)
+    }
+
     async fn insert(&self, job: &Job) -> PortResult<Swap> {
         let insert = sqlx::query(
             "INSERT INTO job (id, version, owner, listed, active, mp3_fid, convert_at, publish_at, mail_at, sweep_at, record)
@@ -124,7 +153,7 @@ impl Jobs for SqliteJobs {
         // Ids grow with time; `g` is beyond every hex digit.
         let before = before.map_or("g".to_owned(), |id| id.to_string());
         let query = sqlx::query(
-            "SELECT record FROM job WHERE listed = 1 AND owner = ? AND id < ? ORDER BY id DESC LIMIT ?",
+            "SELECT record FROM job WHERE listed = 1 AND owner = ? COLLATE NOCASE AND id < ? ORDER BY id DESC LIMIT ?",
         )
         .bind(owner.to_owned())
         .bind(before)
@@ -135,7 +164,7 @@ impl Jobs for SqliteJobs {
     async fn stamp(&self, owner: &str) -> PortResult<Stamp> {
         let wrong = |error| failed("look for changes of an owner's jobs", error);
         let query = sqlx::query(
-            "SELECT count(*), coalesce(sum(version), 0), max(id) FROM job WHERE listed = 1 AND owner = ?",
+            "SELECT count(*), coalesce(sum(version), 0), max(id) FROM job WHERE listed = 1 AND owner = ? COLLATE NOCASE",
         );
         let row = query.bind(owner.to_owned()).fetch_one(&self.store.readers).await.map_err(wrong)?;
         let number = |column| row.try_get::<i64, usize>(column).map(i64::unsigned_abs).map_err(wrong);
@@ -144,11 +173,12 @@ impl Jobs for SqliteJobs {
     }
 
     async fn count_active(&self, owner: &str) -> PortResult<u64> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM job WHERE active = 1 AND owner = ?")
-            .bind(owner.to_owned())
-            .fetch_one(&self.store.readers)
-            .await
-            .map_err(|error| failed("count an owner's jobs", error))?;
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM job WHERE active = 1 AND owner = ? COLLATE NOCASE")
+                .bind(owner.to_owned())
+                .fetch_one(&self.store.readers)
+                .await
+                .map_err(|error| failed("count an owner's jobs", error))?;
         Ok(count.unsigned_abs())
     }
 

@@ -9,7 +9,7 @@ use sqlx::{
 use std::{fs::File, path::Path, time::Duration};
 
 /// Applied in order; the database's `user_version` counts those that it has.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// The database, open.
 #[derive(Debug, Clone)]

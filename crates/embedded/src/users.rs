@@ -38,6 +38,10 @@ fn parse(row: &SqliteRow) -> PortResult<User> {
 
 #[async_trait]
 impl Users for SqliteUsers {
+    async fn ping(&self) -> PortResult<()> {
+        self.store.ping().await
+    }
+
     async fn find(&self, email: &str) -> PortResult<Option<User>> {
         let query =
             sqlx::query("SELECT email, password, role FROM user WHERE email = ?").bind(email.to_owned());
@@ -66,6 +70,16 @@ impl Users for SqliteUsers {
             .bind(email.to_owned());
         let done =
             update.execute(&self.store.writer).await.map_err(|error| failed("set a password", error))?;
+        Ok(if done.rows_affected() == 0 { Swap::Lost } else { Swap::Won })
+    }
+
+    async fn replace_password(&self, email: &str, known: &str, hash: &str) -> PortResult<Swap> {
+        let update = sqlx::query("UPDATE user SET password = ? WHERE email = ? AND password = ?")
+            .bind(hash.to_owned())
+            .bind(email.to_owned())
+            .bind(known.to_owned());
+        let done =
+            update.execute(&self.store.writer).await.map_err(|error| failed("replace a password", error))?;
         Ok(if done.rows_affected() == 0 { Swap::Lost } else { Swap::Won })
     }
 

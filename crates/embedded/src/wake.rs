@@ -40,7 +40,7 @@ impl LocalWake {
 
 #[async_trait]
 impl Wake for LocalWake {
-    async fn publish(&self, queue: Queue, message: &Message) -> PortResult<()> {
+    async fn publish(&self, queue: Queue, message: &Message, _trace: Option<&str>) -> PortResult<()> {
         // Full: as many wake-ups wait already, and one would do.
         let _ = self.line(queue).sender.try_send(message.clone());
         Ok(())
@@ -48,7 +48,8 @@ impl Wake for LocalWake {
 
     async fn next(&self, queue: Queue) -> Delivery {
         match self.line(queue).receiver.lock().await.recv().await {
-            Some(message) => Delivery { message, ack: Box::new(|| {}) },
+            // Nothing is kept: whoever is woken looks at the records.
+            Some(message) => Delivery { message, trace: None, settle: Box::new(|_| {}) },
             // The sender lives as long as this does.
             None => std::future::pending().await,
         }

@@ -6,7 +6,7 @@ use crate::{
     failpoints,
     job::{Event, Job, Task},
     message::Queue,
-    ports::{Blobs, Wake},
+    ports::{Blobs, Settled, Wake},
     transition::{Ledger, TransitionError},
 };
 use engine::Engine;
@@ -85,7 +85,7 @@ impl Converter {
             }
         }
         tokio::select! {
-            delivery = self.wake.next(Queue::Video) => (delivery.ack)(),
+            delivery = self.wake.next(Queue::Video) => (delivery.settle)(Settled::Done),
             () = tokio::time::sleep(self.settings.poll) => {}
             () = stop.cancelled() => {}
         }

@@ -9,7 +9,7 @@ use crate::{
     id::Id,
     job::{Event, Job, Task},
     message::Queue,
-    ports::{Letter, Mailer, PortErrorKind, Wake},
+    ports::{Letter, Mailer, PortErrorKind, Settled, Wake},
     transition::{Ledger, TransitionError},
 };
 use std::{sync::Arc, time::Duration};
@@ -51,7 +51,7 @@ pub async fn run(notifier: Notifier, shutdown: CancellationToken) {
 impl Notifier {
     async fn wait(&self, shutdown: &CancellationToken) {
         tokio::select! {
-            delivery = self.wake.next(Queue::Mp3) => (delivery.ack)(),
+            delivery = self.wake.next(Queue::Mp3) => (delivery.settle)(Settled::Done),
             () = tokio::time::sleep(self.poll) => {}
             () = shutdown.cancelled() => {}
         }

@@ -7,7 +7,7 @@ pub mod contract;
 
 use crate::{
     id::Id,
-    job::{Job, Task},
+    job::{Job, State, Task},
     message::{Message, Queue},
 };
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::{fmt, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 /// A backend failed. Code branches on the kind; people read the source.
 #[derive(Debug, thiserror::Error)]
@@ -84,9 +84,26 @@ pub struct Stamp {
     pub versions: u64,
 }
 
-/// The job records. Every write is durable when it returns.
+/// What all records together say: for metrics, and for whoever decides how many workers there should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// How many records are in each state; states that no record is in may be missing.
+    pub states: BTreeMap<State, u64>,
+    /// Since when the longest waiting job that is due has been waiting.
+    pub oldest_due: Option<Timestamp>,
+    /// How many mails are due.
+    pub mails_due: u64,
+    /// How many wake-ups are to be published.
+    pub unpublished: u64,
+}
+
+/// The job records. Every write is durable when it returns. An owner is the same whatever the case of its letters.
 #[async_trait]
 pub trait Jobs: Send + Sync {
+    /// Is the store within reach?
+    async fn ping(&self) -> PortResult<()>;
+    /// Counts all records.
+    async fn census(&self, now: Timestamp) -> PortResult<Census>;
     /// Adds a record. `Lost` where the id is taken.
     async fn insert(&self, job: &Job) -> PortResult<Swap>;
     /// The record with this id.
@@ -181,18 +198,32 @@ pub const HEAD: u64 = 255 * 1024;
 /// Queue messages: wake-ups, no more. A message may be lost, doubled or late without harm.
 #[async_trait]
 pub trait Wake: Send + Sync {
-    /// Publishes; `Ok` when the queue has taken it.
-    async fn publish(&self, queue: Queue, message: &Message) -> PortResult<()>;
-    /// The next message, whenever it comes. Cancel-safe.
+    /// Publishes; `Ok` when the queue has taken it and keeps it over a restart. `trace` is the W3C `traceparent` of whoever began
+    /// the job.
+    async fn publish(&self, queue: Queue, message: &Message, trace: Option<&str>) -> PortResult<()>;
+    /// The next message, whenever it comes. Cancel-safe. What is no message at all never comes: it goes to the dead letters.
     async fn next(&self, queue: Queue) -> Delivery;
 }
 
-/// A message in hand.
+/// A message in hand. One that is dropped unsettled comes again, to somebody, some time.
 pub struct Delivery {
     /// The message.
     pub message: Message,
-    /// Tells the queue that it is done with.
-    pub ack: Box<dyn FnOnce() + Send>,
+    /// The sender's `traceparent`, if there was one.
+    pub trace: Option<String>,
+    /// Tells the queue what became of it.
+    pub settle: Box<dyn FnOnce(Settled) + Send>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It is done with.
+    Done,
+    /// It could not be looked at just now: again, after a while.
+    Later,
+    /// It can never be followed: to the dead letters, with the reason.
+    Dead(String),
 }
 
 /// A user's role. It decides what page and API allow; the `admin` claim of the wire contract does not.
@@ -219,7 +250,7 @@ impl fmt::Display for Role {
 pub struct User {
     /// The e-mail, as it was first written; found without regard to case.
     pub email: String,
-    /// The password's hash, a PHC string.
+    /// The password's hash, a PHC string; in a table that original services wrote, the password itself.
     pub password: String,
     /// What the user may do.
     pub role: Role,
@@ -228,6 +259,8 @@ pub struct User {
 /// The users.
 #[async_trait]
 pub trait Users: Send + Sync {
+    /// Is the table within reach?
+    async fn ping(&self) -> PortResult<()>;
     /// The user with this e-mail, upper or lower case alike.
     async fn find(&self, email: &str) -> PortResult<Option<User>>;
     /// Adds a user. `Lost` where the e-mail is taken.
@@ -236,6 +269,8 @@ pub trait Users: Send + Sync {
     async fn add_first(&self, user: &User) -> PortResult<Swap>;
     /// Sets a password's hash. `Lost` where there is no such user.
     async fn set_password(&self, email: &str, hash: &str) -> PortResult<Swap>;
+    /// Puts a hash in the place of what is stored as the password now, if that is `known`. `Lost` where it is not.
+    async fn replace_password(&self, email: &str, known: &str, hash: &str) -> PortResult<Swap>;
     /// All users, by e-mail.
     async fn list(&self) -> PortResult<Vec<User>>;
     /// Removes a user. Removing one who is not there is `Ok`.

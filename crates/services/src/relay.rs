@@ -42,7 +42,7 @@ async fn publish(ledger: &Ledger, wake: &dyn Wake, job: &Job) -> Result<(), Tran
         others: serde_json::Map::new(),
     };
     for queue in job.pending.iter().copied() {
-        wake.publish(queue, &message).await?;
+        wake.publish(queue, &message, None).await?;
         failpoints::reach("relay.published");
         match ledger.apply(job.id, Event::Published { queue }).await {
             // Somebody else published it too, or the job went on: either is fine.

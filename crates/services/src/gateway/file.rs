@@ -59,7 +59,8 @@ impl Gateway {
         let identity = self.identify(method, headers).await?;
         let id: Id = id.parse().map_err(|_| not_found())?;
         let job = self.ledger.jobs.get(id).await.map_err(|error| Problem::internal(&error))?;
-        job.filter(|job| job.owner == identity.email && !job.deleted).ok_or_else(not_found)
+        job.filter(|job| job.owner.eq_ignore_ascii_case(&identity.email) && !job.deleted)
+            .ok_or_else(not_found)
     }
 
     /// This owner's job, by the video's id or by the MP3's.
@@ -69,7 +70,8 @@ impl Gateway {
             Some(job) => Some(job),
             None => self.ledger.jobs.get(id).await.map_err(internal)?,
         };
-        job.filter(|job| job.owner == identity.email && !job.deleted).ok_or_else(not_found)
+        job.filter(|job| job.owner.eq_ignore_ascii_case(&identity.email) && !job.deleted)
+            .ok_or_else(not_found)
     }
 
     /// The MP3, or the part of it that is asked for.

@@ -93,7 +93,11 @@ async fn owners_are_apart(jobs: &dyn Jobs) {
     let page = jobs.by_owner("cai@example.com", Some(newest_first[1]), 2).await.unwrap();
     assert_eq!(ids(page), newest_first[2..4], "a page begins after the job it is asked to");
     assert_eq!(jobs.count_active("cai@example.com").await.unwrap(), 5);
+    let shouted = jobs.by_owner("Cai@EXAMPLE.com", None, 10).await.unwrap();
+    assert_eq!(ids(shouted), newest_first, "an owner is the same in any case");
+    assert_eq!(jobs.count_active("CAI@example.com").await.unwrap(), 5);
     let stamp = jobs.stamp("cai@example.com").await.unwrap();
+    assert_eq!(jobs.stamp("Cai@example.com").await.unwrap(), stamp);
     assert_eq!(
         jobs.stamp("cai@example.com").await.unwrap(),
         stamp,
@@ -130,6 +134,13 @@ async fn work_is_found_when_it_is_due(jobs: &dyn Jobs) {
     assert_eq!(due(Task::Publish, 9999).await, [late.id]);
     assert_eq!(due(Task::Sweep, 1).await, [early.id], "a lease is to be watched");
     assert_eq!(due(Task::Mail, 9999).await, []);
+    let census = jobs.census(at(9999)).await.unwrap();
+    assert_eq!(census.states.get(&State::Converting), Some(&1), "{census:?}");
+    assert!(census.states.get(&State::Queued).is_some_and(|count| *count >= 1), "{census:?}");
+    assert_eq!(census.oldest_due.map(Timestamp::as_second), Some(1000), "since when the oldest has waited");
+    assert_eq!(jobs.census(at(999)).await.unwrap().oldest_due, None, "what is not due does not wait");
+    assert!(census.unpublished >= 1 && census.mails_due == 0, "{census:?}");
+    jobs.ping().await.unwrap();
 }
 
 async fn mp3s_are_found_and_unique(jobs: &dyn Jobs) {
@@ -251,25 +262,25 @@ pub async fn wake(wake: Arc<dyn Wake>) {
         others: serde_json::Map::new(),
     };
     let (first, other) = (message("ana@example.com"), message("bob@example.com"));
-    wake.publish(Queue::Mp3, &other).await.unwrap();
-    wake.publish(Queue::Video, &first).await.unwrap();
+    wake.publish(Queue::Mp3, &other, None).await.unwrap();
+    wake.publish(Queue::Video, &first, None).await.unwrap();
     let delivery = tokio::time::timeout(Duration::from_secs(10), wake.next(Queue::Video))
         .await
         .expect("a message arrives");
     assert_eq!(delivery.message, first);
-    (delivery.ack)();
+    (delivery.settle)(Settled::Done);
     let delivery = tokio::time::timeout(Duration::from_secs(10), wake.next(Queue::Mp3))
         .await
         .expect("a message arrives");
     assert_eq!(delivery.message, other);
-    (delivery.ack)();
+    (delivery.settle)(Settled::Done);
     assert!(
         tokio::time::timeout(Duration::from_millis(100), wake.next(Queue::Video)).await.is_err(),
         "an acknowledged message is gone"
     );
     for _ in 0..1000 {
         // More than anyone takes must not block whoever publishes.
-        tokio::time::timeout(Duration::from_secs(10), wake.publish(Queue::Video, &first))
+        tokio::time::timeout(Duration::from_secs(10), wake.publish(Queue::Video, &first, None))
             .await
             .expect("publishing goes on")
             .unwrap();
@@ -302,6 +313,19 @@ pub async fn users(users: Arc<dyn Users>) {
     );
     assert_eq!(users.set_password("ANA@example.com", "$argon2id$y").await.unwrap(), Swap::Won);
     assert_eq!(users.set_password("nobody@example.com", "z").await.unwrap(), Swap::Lost);
+    assert_eq!(users.replace_password("bob@example.com", "other", "z").await.unwrap(), Swap::Lost);
+    assert_eq!(
+        users.replace_password("bob@example.com", "$argon2id$X", "z").await.unwrap(),
+        Swap::Lost,
+        "case counts"
+    );
+    assert_eq!(
+        users.replace_password("BOB@example.com", "$argon2id$x", "$argon2id$z").await.unwrap(),
+        Swap::Won
+    );
+    assert_eq!(users.replace_password("nobody@example.com", "z", "z").await.unwrap(), Swap::Lost);
+    users.ping().await.unwrap();
+    let bob = User { password: "$argon2id$z".into(), ..bob };
     let changed = User { password: "$argon2id$y".into(), ..ana };
     assert_eq!(users.list().await.unwrap(), [changed, bob]);
     users.remove("ana@example.com").await.unwrap();

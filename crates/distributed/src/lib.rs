@@ -1,0 +1,7 @@
+//! The ports on a cluster: RabbitMQ for wake-ups, MongoDB for records and GridFS for files, MySQL or MariaDB for users, SMTP
+//! for mails. What is written here, the original services can read, and the other way round.
+
+mod mongo;
+mod mysql;
+mod rabbit;
+mod smtp;
