@@ -86,7 +86,7 @@ fn assert_unreadable(name: &str, result: Result<(Summary, Vec<u8>), Error>, caus
 
 /// Some megabytes in each kind of container, so that it takes several reads.
 fn large_files(folder: &TempDir) -> Vec<PathBuf> {
-    let input = "-f lavfi -i testsrc=s=320x240:r=25:d=12,noise=alls=90:allf=t -f lavfi -i anoisesrc=r=48000:d=12:a=0.3 -ac 2";
+    let input = "-f lavfi -i testsrc=s=320x240:r=25:d=8,noise=alls=90:allf=t -f lavfi -i anoisesrc=r=48000:d=8:a=0.3 -ac 2";
     let cases = [
         ("last.mp4", "-c:a aac -b:a 192k -c:v mpeg4 -q:v 2"),
         ("first.mp4", "-c:a aac -b:a 192k -c:v mpeg4 -q:v 2 -movflags +faststart"),
@@ -145,8 +145,7 @@ fn ranges_and_short_reads_make_the_same_mp3_as_a_file() {
 fn a_source_that_fails_once_is_to_be_tried_again_and_never_a_verdict_on_the_video() {
     let folder = TempDir::new().unwrap();
     let mut failures = 0;
-    let bbb = media().join("bbb_480p_30s.mp4");
-    for path in large_files(&folder).into_iter().chain([bbb]) {
+    for path in large_files(&folder) {
         let mut failing = 0;
         let converted = loop {
             let source = odd(&path, move |n, file, offset, buf| match n == failing {
@@ -157,10 +156,10 @@ fn a_source_that_fails_once_is_to_be_tried_again_and_never_a_verdict_on_the_vide
                 Ok(_) => break failing,
                 failed => assert_unreadable(&format!("{} at {failing}", path.display()), failed, "is away"),
             }
-            failing += 1;
+            failures += 1;
+            failing += 1 + failing / 4; // Each of the first, some of the many.
         };
         assert!(converted > 2, "{}: only {converted} reads", path.display());
-        failures += converted;
     }
     assert!(failures > 50, "{failures}");
 }
@@ -415,11 +414,11 @@ impl Sink for Counting {
     }
 }
 
-/// The most memory, in KiB, that a process has ever held.
-fn peak(pid: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+/// The most memory, in KiB, that a process has ever held; `None` once it has ended.
+fn peak(pid: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 /// 32 channels of 32 bits at 192 kHz: a minute and a half of silence, and nearly 2 GiB of it.
@@ -446,14 +445,15 @@ fn two_gibibytes_go_through_in_a_few_mebibytes_of_either_process() {
     if std::env::var_os(ALONE).is_none() {
         // Once more, in a process of its own: the tests beside this one take memory, too.
         let this = std::env::current_exe().unwrap();
-        let run = Command::new(this).args([NAME, "--exact"]).env(ALONE, "1").output().unwrap();
+        let run = Command::new(this).args([NAME, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
         let said = String::from_utf8_lossy(&run.stdout);
         assert!(run.status.success() && said.contains("1 passed"), "{said}");
+        print!("{said}");
         return;
     }
     let (source, samples) = huge_wav();
     let (size, read) = (source.len().unwrap(), Arc::clone(&source.read));
-    let (mut sink, before, mut of_child) = (Counting(0), peak("self"), Vec::new());
+    let (mut sink, before, mut of_child) = (Counting(0), peak("self").unwrap(), Vec::new());
     let summary = engine("ranges-huge")
         .convert(
             Input::Ranges(Box::new(source)),
@@ -461,14 +461,14 @@ fn two_gibibytes_go_through_in_a_few_mebibytes_of_either_process() {
             &Options::default(),
             &Limits::default(),
             &Cancel::new(),
-            &mut |_| of_child.extend(marked("ranges-huge").first().map(|pid| peak(&pid.to_string()))),
+            &mut |_| of_child.extend(marked("ranges-huge").first().and_then(|pid| peak(&pid.to_string()))),
         )
         .unwrap();
     assert!(summary.samples.abs_diff(samples) <= 1, "{summary:?}");
     assert_eq!(summary.bytes, sink.0);
     assert!(summary.bytes_read >= size, "{summary:?}");
     let (first, last) = (of_child[0], *of_child.last().unwrap());
-    let (grown, longest) = (peak("self") - before, read.0.load(Ordering::Relaxed));
+    let (grown, longest) = (peak("self").unwrap() - before, read.0.load(Ordering::Relaxed));
     println!("KiB: parent +{grown}, child {first}, then {last}; longest read {longest} bytes");
     assert!(of_child.len() > 2 && last - first < 8 * 1024, "the child grew: {of_child:?}");
     assert!(grown < 8 * 1024, "the parent grew by {grown} KiB");
