@@ -8,6 +8,7 @@ mod cluster;
 mod convert;
 mod deck;
 mod docs;
+mod faults;
 mod golden;
 mod life;
 mod media;
@@ -15,6 +16,7 @@ mod neighbours;
 mod originals;
 mod page;
 mod refusals;
+mod telemetry;
 mod walk;
 
 #[cfg(feature = "failpoints")]
