@@ -5,3 +5,5 @@ mod mongo;
 mod mysql;
 mod rabbit;
 mod smtp;
+
+pub use mongo::{GridFs, GridFsSource, Mongo, MongoJobs};
