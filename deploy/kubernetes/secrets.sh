@@ -45,10 +45,13 @@ value() {
 
 # A part of a URL may hold any character.
 encoded() {
-  local LC_ALL=C text=$1 i c
+  local LC_ALL=C text=$1 i c number
   for ((i = 0; i < ${#text}; i++)); do
     c=${text:i:1}
-    case $c in [A-Za-z0-9._~-]) printf %s "$c" ;; *) printf '%%%02X' "'$c" ;; esac
+    case $c in
+      [A-Za-z0-9._~-]) printf %s "$c" ;;
+      *) printf -v number %d "'$c"; printf '%%%02X' $((number & 255)) ;;
+    esac
   done
 }
 
@@ -84,12 +87,14 @@ mongo_uri=$(value MONGO_URI converter-secret MONGO_URI "$mongo_default")
 rabbitmq_user=$(value RABBITMQ_USER rabbitmq-secret RABBITMQ_DEFAULT_USER tapedeck)
 rabbitmq_password=$(value RABBITMQ_PASSWORD rabbitmq-secret RABBITMQ_DEFAULT_PASS "$(random)")
 rabbitmq_uri=${RABBITMQ_URI:-}
+# A new user or password makes a new address; otherwise the one that is there stays, which may be of a broker elsewhere.
+[ -n "$rabbitmq_uri${RABBITMQ_USER:-}${RABBITMQ_PASSWORD:-}" ] || rabbitmq_uri=$(present converter-secret RABBITMQ_URI)
 [ -n "$rabbitmq_uri" ] || rabbitmq_uri="amqp://$(encoded "$rabbitmq_user"):$(encoded "$rabbitmq_password")@rabbitmq:5672/%2f"
 
 mailer=$(value MAILER_URL notification-secret TAPEDECK_BACKENDS_MAILER)
 gmail_address=$(value GMAIL_ADDRESS notification-secret GMAIL_ADDRESS)
 gmail_password=$(value GMAIL_PASSWORD notification-secret GMAIL_PASSWORD)
-[ -n "$mailer" ] || [ -n "$gmail_address" -a -n "$gmail_password" ] ||
+[ -n "$mailer" ] || { [ -n "$gmail_address" ] && [ -n "$gmail_password" ]; } ||
   fail "no way to send mails is named: set GMAIL_ADDRESS and GMAIL_PASSWORD, or MAILER_URL (log: sends none)"
 
 secret auth-secret MYSQL_PASSWORD "$mysql_password" JWT_SECRET "$jwt_secret"
