@@ -3,9 +3,10 @@
 use crate::{
     cli::{Place, Role},
     config::{self, Config, Mode, Url},
-    ports::{Ports, rabbit_options, smtp_options},
+    ports::{Ports, rabbit_options, smtp_url},
 };
 use anyhow::Result;
+use distributed::QueueReport;
 use services::{
     ports::{PortError, PortResult},
     transition::Ledger,
@@ -86,7 +87,7 @@ async fn jobs(place: &Place, config: &Config) -> Result<String> {
         return said;
     }
     if !url.is("sqlite") {
-        words(distributed::Mongo::connect(&url.0).await?.probe(&[&config.mongodb.jobs]).await)?;
+        words(distributed::Mongo::connect(&url.0).await?.ping().await)?;
     }
     let only = Config {
         backends: config::Backends { users: Url(String::new()), ..config.backends.clone() },
@@ -117,7 +118,11 @@ async fn blobs(place: &Place, config: &Config) -> Result<String> {
         return Ok(format!("the data folder {} can be written to", place.data.display()));
     }
     let names = &config.mongodb;
-    words(distributed::Mongo::connect(&url.0).await?.probe(&[&names.videos, &names.mp3s]).await)
+    let mongo = distributed::Mongo::connect(&url.0).await?;
+    words(mongo.ping().await)?;
+    // What every start does, too: it tells whether both databases may be written to.
+    words(distributed::GridFs::new(&mongo, &names.videos, &names.mp3s).ensure_indexes().await)?;
+    Ok(format!("GridFS in the databases {} and {}", names.videos, names.mp3s))
 }
 
 async fn wake(config: &Config) -> Result<String> {
@@ -128,8 +133,16 @@ async fn wake(config: &Config) -> Result<String> {
     if let Some(said) = unset(url, "gateway, converter and notification") {
         return said;
     }
-    let report = words(distributed::RabbitWake::probe(&rabbit_options(config, &[])).await)?;
-    Ok(report.to_string())
+    let report = words(distributed::probe(&rabbit_options(config, &[])).await)?;
+    let queues = report.queues.iter().map(|queue| match queue {
+        QueueReport::Fine(depth) => format!("{}: {} messages, {} consumers", depth.name, depth.messages, depth.consumers),
+        QueueReport::Otherwise(depth, why) => {
+            format!("{}: {} messages; made otherwise than ours and used as it is ({why})", depth.name, depth.messages)
+        }
+        QueueReport::Missing(name) => format!("{name}: not there yet; made when a service starts"),
+    });
+    let queues: Vec<String> = queues.collect();
+    Ok(format!("{}, virtual host {}\n{}", report.version, report.virtual_host, queues.join("\n")))
 }
 
 async fn users(place: &Place, config: &Config) -> Result<String> {
@@ -138,7 +151,9 @@ async fn users(place: &Place, config: &Config) -> Result<String> {
         return said;
     }
     if !url.is("sqlite") {
-        return words(distributed::MySqlUsers::probe(&url.0).await);
+        let report = words(distributed::mysql::probe(&url.0).await)?;
+        let warnings: String = report.warnings.iter().map(|warning| format!("\nmind: {warning}")).collect();
+        return Ok(format!("{report}{warnings}"));
     }
     let ports = opened(place, config, Role::Auth).await?;
     let count = words(ports.users()?.list().await)?.len();
@@ -154,7 +169,7 @@ async fn mailer(config: &Config) -> Result<String> {
     match url {
         url if url.is("outbox") => Ok("mails are put into the outbox folder".into()),
         url if url.is("log") => Ok("mails are only logged".into()),
-        _ => words(distributed::SmtpMailer::probe(smtp_options(config)?).await),
+        _ => Ok(words(distributed::smtp::probe(&smtp_url(config)).await)?.to_string()),
     }
 }
 

@@ -13,10 +13,10 @@ use services::{
     auth::TokenKey,
     clock::{Clock, SystemClock},
     job::{Neighbours, Policy},
-    ports::{Blobs, Jobs, Mailer, Users, Wake},
+    ports::{Blobs, Jobs, Mailer, PortResult, Users, Wake},
     transition::Ledger,
 };
-use std::{fs, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 /// What is on this machine's disk, where a backend is.
 pub struct Local {
@@ -125,6 +125,9 @@ impl Ports {
 
     /// Closes what would lose something if it were only dropped.
     pub async fn close(&self) {
+        if let Some(broker) = self.records.as_ref().and_then(|records| records.broker.as_ref()) {
+            broker.close().await;
+        }
         if let Some(local) = &self.local {
             local.store.close().await;
         }
@@ -184,13 +187,30 @@ async fn open_records(
     let backends = &config.backends;
     let jobs: Arc<dyn Jobs> = match disk(&backends.jobs, "sqlite", local) {
         Some(local) => Arc::new(SqliteJobs::new(local.store.clone())),
-        None => Arc::new(MongoJobs::new(&mongo(&backends.jobs, "jobs").await?, &config.mongodb.jobs)),
+        None => {
+            let jobs = MongoJobs::new(&mongo(&backends.jobs, "jobs").await?, &config.mongodb.jobs);
+            let ready = jobs.clone();
+            prepare("the job records' indexes", move || {
+                let ready = ready.clone();
+                async move { ready.ensure_indexes().await }
+            });
+            Arc::new(jobs)
+        }
     };
     let blobs: Arc<dyn Blobs> = match disk(&backends.blobs, "files", local) {
         Some(local) => Arc::new(FileBlobs::new(local.folder.clone())),
         None => {
             let names = &config.mongodb;
-            Arc::new(GridFs::new(&mongo(&backends.blobs, "blobs").await?, &names.videos, &names.mp3s))
+            let files = GridFs::new(&mongo(&backends.blobs, "blobs").await?, &names.videos, &names.mp3s);
+            let ready = files.clone();
+            prepare("the files' indexes", move || {
+                let ready = ready.clone();
+                async move { ready.ensure_indexes().await }
+            });
+            if roles.contains(&Role::Converter) {
+                tokio::spawn(collect_orphans(files.clone(), Arc::clone(&clock)));
+            }
+            Arc::new(files)
         }
     };
     let (wake, broker): (Arc<dyn Wake>, _) = if backends.wake.is("local") {
@@ -209,6 +229,32 @@ async fn open_records(
     Ok(Records { ledger, blobs, wake, broker })
 }
 
+/// Does what a server needs once, as soon as it can be reached.
+fn prepare<F>(what: &'static str, make: impl Fn() -> F + Send + 'static)
+where
+    F: Future<Output = PortResult<()>> + Send,
+{
+    tokio::spawn(async move {
+        while let Err(error) = make().await {
+            tracing::warn!(error = %error.source, "{what} could not be made yet; trying again");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    });
+}
+
+/// Deletes what killed processes left in GridFS: chunks of no file, a day old.
+async fn collect_orphans(files: GridFs, clock: Arc<dyn Clock>) {
+    loop {
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        let yesterday = clock.now() - jiff::SignedDuration::from_hours(24);
+        match files.collect_orphans(yesterday).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "files that no process finished are deleted"),
+            Err(error) => tracing::warn!(error = %error.source, "orphan chunks could not be collected"),
+        }
+    }
+}
+
 /// This machine's disk, if that is where the URL points to.
 fn disk<'a>(url: &Url, scheme: &str, local: Option<&'a Local>) -> Option<&'a Local> {
     local.filter(|_| url.is(scheme))
@@ -221,13 +267,12 @@ async fn mongo(url: &Url, key: &str) -> Result<Mongo> {
 /// How to reach the broker.
 pub fn rabbit_options(config: &Config, roles: &[Role]) -> RabbitOptions {
     let names: Vec<String> = roles.iter().map(ToString::to_string).collect();
-    RabbitOptions {
-        uri: config.backends.wake.0.clone(),
-        video: config.queues.video.clone(),
-        mp3: config.queues.mp3.clone(),
-        prefetch_video: u16::try_from(crate::roles::slots(config)).unwrap_or(u16::MAX),
-        name: format!("tapedeck {}", names.join(",")),
-    }
+    let name = format!("{}/{}", names.join("+"), std::process::id());
+    let mut options = RabbitOptions::new(&config.backends.wake.0, name);
+    options.video.clone_from(&config.queues.video);
+    options.mp3.clone_from(&config.queues.mp3);
+    options.video_prefetch = u16::try_from(crate::roles::slots(config)).unwrap_or(u16::MAX);
+    options
 }
 
 fn rabbit(config: &Config, roles: &[Role]) -> Result<RabbitWake> {
@@ -259,18 +304,18 @@ fn mailer(config: &Config, local: Option<&Local>) -> Result<Option<Arc<dyn Maile
     if url.is("log") {
         return Ok(Some(Arc::new(LogMailer)));
     }
-    let mailer = SmtpMailer::new(smtp_options(config)?);
+    let mailer = SmtpMailer::connect(&smtp_url(config), &config.mail.from);
     Ok(Some(Arc::new(mailer.with_context(|| format!("backends.mailer: {url} cannot be used"))?)))
 }
 
-/// How to reach the mail server.
-pub fn smtp_options(config: &Config) -> Result<SmtpOptions> {
-    let path = &config.mail.ca_file;
-    let ca = match path.as_str() {
-        "" => None,
-        path => Some(fs::read(path).with_context(|| format!("mail.ca_file: {path} cannot be read"))?),
-    };
-    Ok(SmtpOptions { url: config.backends.mailer.0.clone(), from: config.mail.from.clone(), ca })
+/// Where the mail server is, with the authority to be trusted.
+pub fn smtp_url(config: &Config) -> String {
+    let url = &config.backends.mailer.0;
+    if config.mail.ca_file.is_empty() {
+        return url.clone();
+    }
+    let query: String = url::form_urlencoded::byte_serialize(config.mail.ca_file.as_bytes()).collect();
+    format!("{url}{}ca={query}", if url.contains('?') { '&' } else { '?' })
 }
 
 fn policy(config: &Config) -> Policy {

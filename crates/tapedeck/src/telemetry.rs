@@ -145,7 +145,7 @@ impl Telemetry {
 
 async fn count(records: &Records) {
     if let Some(broker) = &records.broker {
-        measures::broker(broker.is_connected());
+        measures::broker(broker.ping().await.is_ok());
     }
     let now = records.ledger.clock.now();
     match records.ledger.jobs.census(now).await {

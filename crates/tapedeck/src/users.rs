@@ -138,7 +138,7 @@ pub fn migrate(place: &Place) -> Result<()> {
             // Opening it brings its tables up to date.
             Ports::open(place, &config, &[ProcessRole::Auth]).await?.close().await;
         } else {
-            let users = distributed::MySqlUsers::connect(&url.0)?;
+            let users = distributed::mysql::MySqlUsers::connect(&url.0)?;
             users.migrate().await.map_err(|error| anyhow::anyhow!("{error}: {}", error.source))?;
         }
         println!("The users' tables are up to date ({url}).");
