@@ -5,6 +5,11 @@
 
 pub mod proxy;
 pub mod rabbitmq;
+pub mod certificates;
+pub mod mariadb;
+pub mod mongodb;
+mod process;
+pub mod smtp;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
