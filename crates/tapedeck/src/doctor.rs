@@ -133,7 +133,7 @@ async fn wake(config: &Config) -> Result<String> {
     if let Some(said) = unset(url, "gateway, converter and notification") {
         return said;
     }
-    let report = words(distributed::probe(&rabbit_options(config, &[])).await)?;
+    let report = words(distributed::probe_rabbit(&rabbit_options(config, &[])).await)?;
     let queues = report.queues.iter().map(|queue| match queue {
         QueueReport::Fine(depth) => format!("{}: {} messages, {} consumers", depth.name, depth.messages, depth.consumers),
         QueueReport::Otherwise(depth, why) => {
