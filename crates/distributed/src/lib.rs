@@ -5,3 +5,5 @@ mod mongo;
 mod mysql;
 mod rabbit;
 mod smtp;
+
+pub use rabbit::{QueueDepth, QueueReport, RabbitOptions, RabbitReport, RabbitWake, probe as probe_rabbit};
