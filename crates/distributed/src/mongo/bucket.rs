@@ -57,10 +57,10 @@ impl GridBucket {
     pub(super) async fn ensure_indexes(&self) -> PortResult<()> {
         let unique = IndexOptions::builder().unique(true).build();
         let parts = IndexModel::builder().keys(doc! { "files_id": 1, "n": 1 }).options(unique).build();
-        make_indexes(&self.chunks, vec![parts]).await?;
+        make_indexes(&self.chunks, &[parts]).await?;
         make_indexes(
             &self.files,
-            vec![IndexModel::builder().keys(doc! { "filename": 1, "uploadDate": 1 }).build()],
+            &[IndexModel::builder().keys(doc! { "filename": 1, "uploadDate": 1 }).build()],
         )
         .await
     }

@@ -5,7 +5,7 @@
 //! writer that does not find its draft any more takes back what it wrote.
 
 use super::{
-    attempt::{FOR_FILES, FOR_REMOVALS, Failure, call, long_call, patiently},
+    attempt::{FOR_FILES, FOR_LONG_WORK, Failure, call, long_call, patiently},
     bucket::{CHUNK, GridBucket},
     object_id,
 };
@@ -98,7 +98,7 @@ pub(super) async fn create(bucket: Arc<GridBucket>, blob: Blob) -> PortResult<Gr
 impl GridBucket {
     /// Deletes all chunks of a file, whoever wrote them.
     pub(super) async fn delete_chunks(&self, id: Id) -> PortResult<()> {
-        patiently("delete a file's chunks", FOR_REMOVALS, |_| async move {
+        patiently("delete a file's chunks", FOR_LONG_WORK, |_| async move {
             long_call(self.chunks.delete_many(doc! { "files_id": object_id(id) })).await.map(|_| ())
         })
         .await
@@ -179,7 +179,7 @@ impl Draft {
         let strangers =
             doc! { "files_id": object_id(self.id), "n": { "$in": numbers }, "_id": { "$nin": ids } };
         call(self.bucket.chunks.delete_many(strangers)).await?;
-        Err(Failure::Silence)
+        Err(Failure::Obstacle("another writer's chunks were in the way"))
     }
 
     /// Are all `count` chunks there, and no other's among them?
