@@ -18,8 +18,8 @@ pub(super) const CHUNK: usize = 255 * 1024;
 /// Chunk 0 is what [`services::ports::BlobWriter::rewrite_head`] reaches.
 const _: () = assert!(CHUNK as u64 == HEAD);
 
-/// How much one query fetches, about.
-const BATCH: u64 = 4 * 1024 * 1024;
+/// How much one query fetches, about. A slow reader holds twice as much; more is hardly faster.
+const BATCH: u64 = 2 * 1024 * 1024;
 /// How many chunks one query fetches at most, however small they are.
 const BATCH_CHUNKS: u64 = 1000;
 

@@ -67,6 +67,8 @@ pub(super) struct GridFsWriter {
     next: u32,
     full: Vec<RawDocumentBuf>,
     sending: Option<AbortOnDropHandle<PortResult<()>>>,
+    /// A batch is lost: what is left is no file any more.
+    broken: bool,
     lived: Instant,
 }
 
@@ -91,6 +93,7 @@ pub(super) async fn create(bucket: Arc<GridBucket>, blob: Blob) -> PortResult<Gr
         next: 1,
         full: Vec::new(),
         sending: None,
+        broken: false,
         lived: Instant::now(),
     })
 }
@@ -281,10 +284,14 @@ impl GridFsWriter {
 
     /// Waits for the batch that is on its way.
     async fn sent(&mut self) -> PortResult<()> {
+        let what = || format!("write {}", self.draft.blob());
+        if self.broken {
+            return Err(PortError::unavailable(what(), "a part of it could not be stored before"));
+        }
         let Some(sending) = self.sending.take() else { return Ok(()) };
-        sending
-            .await
-            .map_err(|error| PortError::unavailable(format!("write {}", self.draft.blob()), error))?
+        let sent = sending.await.unwrap_or_else(|error| Err(PortError::unavailable(what(), error)));
+        self.broken = sent.is_err();
+        sent
     }
 
     /// Sends the batch that is full.
