@@ -3,3 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod mongo;
+mod mysql;
+mod smtp;
