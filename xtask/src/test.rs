@@ -85,6 +85,9 @@ fn run_libtest(mut command: Command) -> Result<(ExitStatus, String)> {
 
 fn with_tools(mut cargo: Command, tools: &Tools) -> Command {
     cargo.env("FFMPEG", &tools.ffmpeg).env("CHROMIUM", &tools.chromium).env("NODE", &tools.node);
+    cargo
+        .env("TAPEDECK_TEST_VENV", tools.venv.folder())
+        .env("TAPEDECK_TEST_PYTHON", tools.venv.program("python3"));
     // Our pipe hides the terminal from them.
     if stderr().is_terminal()
         && env::var_os("NO_COLOR").is_none()

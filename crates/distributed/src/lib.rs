@@ -2,6 +2,8 @@
 //! for mails. What is written here, the original services can read, and the other way round.
 
 mod mongo;
-mod mysql;
+pub mod mysql;
 mod rabbit;
-mod smtp;
+pub mod smtp;
+
+pub use mongo::{GridFs, GridFsSource, Mongo, MongoJobs};

@@ -1,0 +1,7 @@
+//! The adapters of a cluster over real servers.
+
+#![expect(clippy::unwrap_used, reason = "all of this is tests")]
+
+mod mongo;
+mod mysql;
+mod smtp;
