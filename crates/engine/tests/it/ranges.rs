@@ -214,7 +214,7 @@ fn a_source_that_lies_is_to_be_tried_again() {
     assert_eq!(empty.unwrap_err().code, Code::EmptyFile);
 }
 
-/// Hangs until its sender is dropped.
+/// Hangs until its sender is dropped, for a test that fails not for ever.
 struct Hanging {
     file: File,
     in_len: bool,
@@ -226,7 +226,7 @@ struct Hanging {
 impl Hanging {
     fn hang(&self) {
         self.entered.cancel();
-        let _ = self.until.lock().unwrap().recv();
+        let _ = self.until.lock().unwrap().recv_timeout(Duration::from_secs(20));
     }
 }
 
