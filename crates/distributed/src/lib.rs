@@ -2,6 +2,6 @@
 //! for mails. What is written here, the original services can read, and the other way round.
 
 mod mongo;
-mod mysql;
+pub mod mysql;
 mod rabbit;
-mod smtp;
+pub mod smtp;
