@@ -5,3 +5,5 @@ mod mongo;
 pub mod mysql;
 mod rabbit;
 pub mod smtp;
+
+pub use mongo::{GridFs, GridFsSource, Mongo, MongoJobs};

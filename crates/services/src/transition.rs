@@ -4,6 +4,7 @@ use crate::{
     clock::Clock,
     id::Id,
     job::{Event, Job, Policy, Refused, Task},
+    measures,
     ports::{Jobs, PortError, Swap},
 };
 use std::sync::Arc;
@@ -63,6 +64,7 @@ impl Ledger {
                 if next.due(Task::Publish).is_some() {
                     self.to_publish.notify_one();
                 }
+                measures::observe(job, &next);
                 if next.state != job.state {
                     tracing::info!(job = %next.id, request_id = %next.request_id, from = %job.state, to = %next.state,
                         attempt = next.attempt, code = next.error.as_ref().map(|error| error.code.as_str()), "job moved");

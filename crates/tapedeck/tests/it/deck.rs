@@ -1,5 +1,6 @@
-//! The harness: a running Tapedeck with its own data folder, and what is left when a test is over.
+//! The harness: a running Tapedeck with a home of its own, and what is left when a test is over.
 
+use crate::cluster::Cluster;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, multipart};
 use serde_json::Value;
 use std::{
@@ -19,22 +20,72 @@ pub const BOB: &str = "Bob@Example.com";
 /// The seeds' own password.
 pub const PASSWORD: &str = "Admin123";
 
-/// How the four roles are spread.
+/// How the four roles are spread, and what they work on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     OneProcess,
     FourProcesses,
+    /// On RabbitMQ, MongoDB, MariaDB and SMTP.
+    OneDistributed,
+    FourDistributed,
+}
+
+impl Shape {
+    pub fn is_distributed(self) -> bool {
+        matches!(self, Shape::OneDistributed | Shape::FourDistributed)
+    }
+}
+
+/// Where a Tapedeck keeps what it has: a folder, and places of its own on the servers.
+pub struct Home {
+    pub dir: TempDir,
+    pub cluster: Option<Cluster>,
+}
+
+impl Home {
+    /// An empty one.
+    pub async fn empty(shape: Shape) -> Home {
+        let cluster = if shape.is_distributed() { Some(Cluster::new().await) } else { None };
+        let home = Home { dir: tempfile::tempdir().unwrap(), cluster };
+        if home.cluster.is_some() {
+            let migrated = home.tapedeck(&["migrate"]).output().unwrap();
+            assert!(migrated.status.success(), "migrate: {}", String::from_utf8_lossy(&migrated.stderr));
+        }
+        home
+    }
+
+    /// One with the users Ana and Bob.
+    pub async fn with_users(shape: Shape) -> Home {
+        let home = Home::empty(shape).await;
+        for email in [ANA, BOB] {
+            home.add_user(email, PASSWORD);
+        }
+        home
+    }
+
+    /// `tapedeck` with these arguments at this home.
+    pub fn tapedeck(&self, arguments: &[&str]) -> Command {
+        let mut command = tapedeck(self.home.dir.path(), arguments);
+        if let Some(cluster) = &self.cluster {
+            command.envs(cluster.environment());
+        }
+        command
+    }
+
+    /// Adds a user by the command line, as an operator does.
+    pub fn add_user(&self, email: &str, password: &str) {
+        add_user_by(self.tapedeck(&["user", "add", email, "--password-stdin"]), password);
+    }
 }
 
 /// A running Tapedeck.
 pub struct Deck {
-    pub dir: TempDir,
+    pub home: Home,
     pub url: String,
     pub client: Client,
     /// What the processes printed.
     pub printed: Arc<Mutex<String>>,
     processes: Processes,
-    shape: Shape,
     environment: BTreeMap<String, String>,
 }
 
@@ -66,15 +117,15 @@ pub fn tapedeck(data: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Adds a user by the command line, as an operator does.
+/// Adds a user to a data folder by the command line, as an operator does.
 pub fn add_user(data: &Path, email: &str, password: &str) {
-    let mut child = tapedeck(data, &["user", "add", email, "--password-stdin"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    add_user_by(tapedeck(data, &["user", "add", email, "--password-stdin"]), password);
+}
+
+fn add_user_by(mut command: Command, password: &str) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
-    assert!(child.wait().unwrap().success(), "tapedeck user add {email}");
+    assert!(child.wait().unwrap().success(), "tapedeck user add");
 }
 
 impl Deck {
@@ -85,49 +136,69 @@ impl Deck {
 
     /// The same with these environment variables.
     pub async fn start_with(shape: Shape, environment: &[(&str, &str)]) -> Deck {
-        let dir = tempfile::tempdir().unwrap();
-        add_user(dir.path(), ANA, PASSWORD);
-        add_user(dir.path(), BOB, PASSWORD);
-        Deck::on(dir, shape, environment).await
+        Deck::on(Home::with_users(shape).await, shape, environment).await
     }
 
-    /// A deck on a data folder that there is.
-    pub async fn on(dir: TempDir, shape: Shape, environment: &[(&str, &str)]) -> Deck {
-        let environment =
-            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let client = Client::builder().timeout(Duration::from_secs(120)).build().unwrap();
-        let mut deck = Deck {
-            dir,
-            url: String::new(),
-            client,
-            printed: Arc::default(),
-            processes: Processes::default(),
-            shape,
-            environment,
-        };
-        deck.run();
-        deck
-    }
-
-    /// Starts the processes of this shape.
-    fn run(&mut self) {
-        match self.shape {
-            Shape::OneProcess => self.url = self.spawn(&["serve"], &[]),
-            Shape::FourProcesses => {
-                let auth = self.spawn(&["serve", "--roles", "auth"], &[]);
-                for role in ["converter", "notification"] {
-                    self.spawn(&["serve", "--roles", role], &[]);
-                }
-                self.url = self.spawn(&["serve", "--roles", "gateway"], &[("TAPEDECK_BACKENDS_AUTH", &auth)]);
+    /// A deck at a home that there is.
+    pub async fn on(home: Home, shape: Shape, environment: &[(&str, &str)]) -> Deck {
+        match shape {
+            Shape::OneProcess | Shape::OneDistributed => {
+                Deck::of(home, &["gateway,auth,converter,notification"], environment).await
+            }
+            Shape::FourProcesses | Shape::FourDistributed => {
+                Deck::of(home, &["auth", "converter", "notification", "gateway"], environment).await
             }
         }
     }
 
-    /// Starts one process and waits until it says where it is.
-    fn spawn(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> String {
-        let log =
-            fs::File::options().create(true).append(true).open(self.dir.path().join("test.log")).unwrap();
-        let mut child = tapedeck(self.dir.path(), arguments)
+    /// A deck on real servers with these processes, each with its roles; one with the gateway comes last.
+    pub async fn of(home: Home, processes: &[&str], environment: &[(&str, &str)]) -> Deck {
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let client = Client::builder().timeout(Duration::from_secs(120)).build().unwrap();
+        let mut deck = Deck {
+            home,
+            url: String::new(),
+            client,
+            printed: Arc::default(),
+            processes: Processes::default(),
+            environment,
+        };
+        deck.run(processes);
+        deck
+    }
+
+    /// Starts these processes; the gateway's is told where the auth service's is.
+    fn run(&mut self, processes: &[&str]) {
+        let mut auth = None;
+        for roles in processes {
+            let arguments = ["serve", "--roles", roles];
+            let url = match &auth {
+                Some(auth) => self.spawn(&arguments, &[("TAPEDECK_BACKENDS_AUTH", auth)]),
+                None => self.spawn(&arguments, &[]),
+            };
+            match *roles {
+                "auth" => auth = Some(url),
+                _ => self.url = url,
+            }
+        }
+    }
+
+    /// The cluster of a distributed deck.
+    pub fn cluster(&self) -> &Cluster {
+        self.home.cluster.as_ref().expect("this deck is a distributed one")
+    }
+
+    /// Starts one more process and waits until it says where it is.
+    pub fn spawn(&self, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.home.dir.path().join("test.log"))
+            .unwrap();
+        let mut child = self
+            .home
+            .tapedeck(arguments)
             .args(["--listen", "127.0.0.1:0"])
             .envs(&self.environment)
             .envs(environment.iter().copied())
@@ -153,15 +224,40 @@ impl Deck {
 
     /// What the processes logged so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("test.log")).unwrap_or_default()
+        fs::read_to_string(self.home.dir.path().join("test.log")).unwrap_or_default()
     }
 
-    /// The data folder, after everything was killed with SIGKILL: for the next start.
-    pub fn kill(self) -> TempDir {
+    /// The home, after everything was killed with SIGKILL: for the next start.
+    pub fn kill(self) -> Home {
         self.signal(libc::SIGKILL);
         self.wait(Duration::from_secs(10));
-        let Deck { dir, .. } = self;
-        dir
+        let Deck { home, .. } = self;
+        home
+    }
+
+    /// The data folder of an embedded deck; of any, the place of its log.
+    pub fn dir(&self) -> &Path {
+        self.home.dir.path()
+    }
+
+    /// The secret that signs its tokens.
+    pub fn jwt_secret(&self) -> String {
+        match &self.home.cluster {
+            Some(cluster) => cluster.jwt_secret().to_owned(),
+            None => fs::read_to_string(self.dir().join("jwt-secret")).unwrap(),
+        }
+    }
+
+    /// All files that are stored, in the making or finished: `videos/…`, `mp3s/…`.
+    pub async fn stored(&self) -> Vec<String> {
+        if let Some(cluster) = &self.home.cluster {
+            return cluster.stored().await;
+        }
+        let names = |folder: &'static str| {
+            let entries = fs::read_dir(self.dir().join(folder)).unwrap();
+            entries.map(move |entry| format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy()))
+        };
+        names("videos").chain(names("mp3s")).collect()
     }
 
     /// Sends a signal to every process.
@@ -226,7 +322,7 @@ impl Deck {
         }
         let end = Instant::now() + Duration::from_secs(15);
         loop {
-            let faults = self.house_faults(&jobs);
+            let faults = self.house_faults(&jobs).await;
             if faults.is_empty() {
                 return;
             }
@@ -236,7 +332,7 @@ impl Deck {
     }
 
     /// All that is out of order, given all settled jobs.
-    pub fn house_faults(&self, jobs: &[Value]) -> Vec<String> {
+    pub async fn house_faults(&self, jobs: &[Value]) -> Vec<String> {
         let mut faults = Vec::new();
         let mut expected: BTreeMap<String, usize> = BTreeMap::new();
         for job in jobs {
@@ -253,12 +349,9 @@ impl Deck {
                 faults.push(format!("job {id} is {state} and has {mails} mails"));
             }
         }
-        for folder in ["videos", "mp3s"] {
-            for entry in fs::read_dir(self.dir.path().join(folder)).unwrap() {
-                let name = format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy());
-                if expected.remove(&name).is_none() {
-                    faults.push(format!("{name} belongs to nobody"));
-                }
+        for name in self.stored().await {
+            if expected.remove(&name).is_none() {
+                faults.push(format!("{name} belongs to nobody"));
             }
         }
         faults.extend(expected.keys().map(|name| format!("{name} is missing")));
@@ -294,9 +387,12 @@ impl Deck {
         self.processes.lock().iter().map(resident).sum()
     }
 
-    /// The mails in the outbox, whole ones only.
+    /// The mails that have arrived.
     pub fn mails(&self) -> Vec<String> {
-        let outbox = fs::read_dir(self.dir.path().join("outbox")).unwrap();
+        if let Some(cluster) = &self.home.cluster {
+            return cluster.mails();
+        }
+        let outbox = fs::read_dir(self.home.dir.path().join("outbox")).unwrap();
         let mails = outbox
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.extension().is_some_and(|ending| ending == "eml"));

@@ -3,7 +3,7 @@
 //! The process kills itself at the point (`services::failpoints`), and leaves a witness; the suite checks signal and
 //! witness, so that a point that is never reached is a failure and not a pass.
 
-use crate::deck::{ANA, BOB, Deck, PASSWORD, Shape, add_user, media};
+use crate::deck::{ANA, Deck, Home, Shape, media};
 use serde_json::Value;
 use services::failpoints::POINTS;
 use std::{
@@ -35,6 +35,7 @@ killed_at! {
     killed_when_the_upload_is_committed = "upload.committed",
     killed_when_it_is_queued_and_not_yet_answered = "upload.queued",
     killed_when_the_wake_up_is_published = "relay.published",
+    killed_when_the_converter_is_told = "conversion.told",
     killed_when_the_conversion_is_claimed = "conversion.claimed",
     killed_when_the_mp3_is_intended = "conversion.intended",
     killed_when_the_mp3s_first_bytes_are_written = "conversion.first_bytes_written",
@@ -45,7 +46,9 @@ killed_at! {
     killed_when_the_mp3_is_committed = "conversion.committed",
     killed_when_the_mp3_is_verified = "conversion.verified",
     killed_when_the_job_is_converted = "conversion.converted",
+    killed_when_the_conversion_has_ended = "conversion.ended",
     killed_when_the_video_is_deleted = "sweeper.deleted",
+    killed_when_the_notifier_is_told = "mail.told",
     killed_when_the_mail_is_claimed = "mail.claimed",
     killed_when_the_mail_is_delivered = "mail.delivered",
     killed_when_the_mail_is_sent = "mail.sent",
@@ -88,11 +91,8 @@ async fn a_build_that_answers_before_it_commits_is_caught() {
 
 /// One round: an upload into a process that dies at `point`; then a restart, and all that is wrong after it.
 async fn kill_and_restart(point: &str, shape: Shape, sabotage: &[(&str, &str)]) -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
-    for email in [ANA, BOB] {
-        add_user(dir.path(), email, PASSWORD);
-    }
-    let witness = dir.path().join("witness");
+    let home = Home::with_users(shape).await;
+    let witness = home.dir.path().join("witness");
     let witness_path = witness.to_str().unwrap().to_owned();
     let mut environment = vec![
         ("TAPEDECK_KILL_AT", point),
@@ -100,7 +100,7 @@ async fn kill_and_restart(point: &str, shape: Shape, sabotage: &[(&str, &str)]) 
         ("TAPEDECK_TIMING_BEAT", "50ms"),
     ];
     environment.extend(sabotage);
-    let deck = Deck::on(dir, shape, &environment).await;
+    let deck = Deck::on(home, shape, &environment).await;
     let video = fs::read(media("bbb_480p_30s.mp4")).unwrap();
     let user = deck.sign_in(ANA).await;
     // A connection that dies with the process is no answer.
@@ -148,9 +148,9 @@ async fn after_restart(deck: &Deck, accepted: Option<&str>) -> Vec<String> {
     }
     // Mails and deletions follow the end; they have a while, and then all must be in order.
     let end = Instant::now() + Duration::from_secs(20);
-    while !deck.house_faults(&jobs).is_empty() && Instant::now() < end {
+    while !deck.house_faults(&jobs).await.is_empty() && Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    faults.extend(deck.house_faults(&jobs));
+    faults.extend(deck.house_faults(&jobs).await);
     faults
 }
