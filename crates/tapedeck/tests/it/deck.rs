@@ -65,7 +65,7 @@ impl Home {
 
     /// `tapedeck` with these arguments at this home.
     pub fn tapedeck(&self, arguments: &[&str]) -> Command {
-        let mut command = tapedeck(self.home.dir.path(), arguments);
+        let mut command = tapedeck(self.dir.path(), arguments);
         if let Some(cluster) = &self.cluster {
             command.envs(cluster.environment());
         }
@@ -170,7 +170,7 @@ impl Deck {
 
     /// Starts these processes; the gateway's is told where the auth service's is.
     fn run(&mut self, processes: &[&str]) {
-        let mut auth = None;
+        let mut auth: Option<String> = None;
         for roles in processes {
             let arguments = ["serve", "--roles", roles];
             let url = match &auth {

@@ -349,6 +349,7 @@ async fn faults_of_connections_that_are_reset_in_the_middle_of_conversions() {
 async fn faults_of_a_mariadb_that_is_killed_and_started_again() {
     let mut own = mariadb::Server::start().unwrap();
     let mut home = Home::empty(Shape::FourDistributed).await;
+    crate::cluster::create_database(&own.url(), "auth").await;
     home.cluster.as_mut().unwrap().mysql = format!("{}/auth", own.url());
     assert!(home.tapedeck(&["migrate"]).output().unwrap().status.success());
     home.add_user(ANA, PASSWORD);

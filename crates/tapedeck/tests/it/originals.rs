@@ -55,7 +55,8 @@ impl<'a> Originals<'a> {
     pub async fn get(&self, bucket: &str, id: &str) -> Option<Vec<u8>> {
         let id = ObjectId::parse_str(id).unwrap();
         let file = self.cluster.gridfs(bucket, "files").find_one(doc! { "_id": id }).await.unwrap()?;
-        let chunks = self.cluster.gridfs(bucket, "chunks").find(doc! { "files_id": id }).sort(doc! { "n": 1 });
+        let collection = self.cluster.gridfs(bucket, "chunks");
+        let chunks = collection.find(doc! { "files_id": id }).sort(doc! { "n": 1 });
         let chunks: Vec<Document> = chunks.await.unwrap().try_collect().await.unwrap();
         let bytes: Vec<u8> =
             chunks.iter().flat_map(|chunk| chunk.get_binary_generic("data").unwrap().clone()).collect();
