@@ -17,7 +17,7 @@ pub use gridfs::GridFs;
 pub use jobs::MongoJobs;
 pub use source::GridFsSource;
 
-use attempt::once;
+use attempt::{FOR_LONG_WORK, long_call, once, patiently};
 use bson::{doc, oid::ObjectId};
 use mongodb::{
     Client, Collection, Database, IndexModel,
@@ -79,9 +79,26 @@ fn uri_refused(error: mongodb::error::Error) -> PortError {
 }
 
 /// Makes these indexes where they are missing. Several processes may do so at once.
-async fn make_indexes<T: Send + Sync>(collection: &Collection<T>, models: Vec<IndexModel>) -> PortResult<()> {
+async fn make_indexes<T: Send + Sync>(collection: &Collection<T>, models: &[IndexModel]) -> PortResult<()> {
     let what = format!("make the indexes of {}", collection.namespace());
-    once(&what, collection.create_indexes(models)).await.map(|_| ())
+    for model in models {
+        patiently(&what, FOR_LONG_WORK, |_| async {
+            match long_call(collection.create_index(model.clone())).await {
+                // Somebody made one by hand: it is not ours to take away.
+                Err(failure) if failure.is_other_index() => {
+                    tracing::warn!(
+                        what,
+                        ?failure,
+                        "an index is another than ours: drop it to have ours made"
+                    );
+                    Ok(())
+                }
+                done => done.map(|_| ()),
+            }
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 fn object_id(id: Id) -> ObjectId {

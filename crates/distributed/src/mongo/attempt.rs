@@ -13,12 +13,14 @@ const LONG_CALL: Duration = Duration::from_secs(60);
 pub(super) const FOR_RECORDS: Duration = Duration::from_secs(15);
 /// How long reading or writing a piece of a file is tried: a server that starts anew in the midst of an upload costs nothing.
 pub(super) const FOR_FILES: Duration = Duration::from_secs(25);
-/// How long removing a file is tried.
-pub(super) const FOR_REMOVALS: Duration = Duration::from_secs(90);
+/// How long work is tried that grows with the file: removing it, making an index.
+pub(super) const FOR_LONG_WORK: Duration = Duration::from_secs(90);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
 const DUPLICATE_KEY: i32 = 11000;
+/// IndexOptionsConflict, IndexKeySpecsConflict.
+const OTHER_INDEX: [i32; 2] = [85, 86];
 /// OutOfDiskSpace, and a quota's end.
 const FULL: [i32; 2] = [14031, 12501];
 /// The server is starting, stopping, or not (or no longer) the primary; the network failed behind it; it took too long.
@@ -32,6 +34,8 @@ pub(super) enum Failure {
     Driver(Error),
     /// No answer came in time: it may have been done nevertheless.
     Silence,
+    /// Something stood in the way that the next attempt will not find there.
+    Obstacle(&'static str),
     /// No further attempt will do better.
     Final(PortError),
 }
@@ -64,10 +68,15 @@ impl Failure {
         }
     }
 
+    /// There is another index under this name, or of these keys.
+    pub(super) fn is_other_index(&self) -> bool {
+        matches!(self, Failure::Driver(error) if code(error).is_some_and(|code| OTHER_INDEX.contains(&code)))
+    }
+
     /// May another attempt do better?
     fn may_pass(&self) -> bool {
         match self {
-            Failure::Silence => true,
+            Failure::Silence | Failure::Obstacle(_) => true,
             Failure::Final(_) => false,
             Failure::Driver(error) if error.contains_label(RETRYABLE_WRITE_ERROR) => true,
             Failure::Driver(error) => match &*error.kind {
@@ -87,6 +96,7 @@ impl Failure {
         match self {
             Failure::Final(error) => error,
             Failure::Silence => PortError::unavailable(what, "MongoDB did not answer in time"),
+            Failure::Obstacle(why) => PortError::unavailable(what, why),
             Failure::Driver(error) => {
                 let full = code(&error).is_some_and(|code| FULL.contains(&code));
                 let bson = matches!(*error.kind, ErrorKind::Bson(_) | ErrorKind::InvalidArgument { .. });

@@ -18,8 +18,8 @@ pub(super) const CHUNK: usize = 255 * 1024;
 /// Chunk 0 is what [`services::ports::BlobWriter::rewrite_head`] reaches.
 const _: () = assert!(CHUNK as u64 == HEAD);
 
-/// How much one query fetches, about.
-const BATCH: u64 = 4 * 1024 * 1024;
+/// How much one query fetches, about. A slow reader holds twice as much; more is hardly faster.
+const BATCH: u64 = 2 * 1024 * 1024;
 /// How many chunks one query fetches at most, however small they are.
 const BATCH_CHUNKS: u64 = 1000;
 
@@ -57,10 +57,10 @@ impl GridBucket {
     pub(super) async fn ensure_indexes(&self) -> PortResult<()> {
         let unique = IndexOptions::builder().unique(true).build();
         let parts = IndexModel::builder().keys(doc! { "files_id": 1, "n": 1 }).options(unique).build();
-        make_indexes(&self.chunks, vec![parts]).await?;
+        make_indexes(&self.chunks, &[parts]).await?;
         make_indexes(
             &self.files,
-            vec![IndexModel::builder().keys(doc! { "filename": 1, "uploadDate": 1 }).build()],
+            &[IndexModel::builder().keys(doc! { "filename": 1, "uploadDate": 1 }).build()],
         )
         .await
     }

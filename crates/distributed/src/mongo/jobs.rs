@@ -58,7 +58,7 @@ impl MongoJobs {
             let field = due_field(task);
             index(doc! { field: 1 }, partial(doc! { field: { "$exists": true } }))
         }));
-        make_indexes(&self.jobs, models).await
+        make_indexes(&self.jobs, &models).await
     }
 
     async fn one(&self, filter: Document) -> PortResult<Option<Job>> {

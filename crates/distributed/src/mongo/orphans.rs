@@ -1,7 +1,7 @@
 //! Collects what writers left behind who died before their commit. That is normal: chunks come first, the files document last.
 
 use super::{
-    attempt::{FOR_REMOVALS, Failure, call, patiently},
+    attempt::{FOR_LONG_WORK, Failure, call, patiently},
     bucket::GridBucket,
     id_of, object_id,
 };
@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 impl GridBucket {
     /// Every id that has a files document, a draft or a chunk.
     pub(super) async fn all(&self) -> PortResult<BTreeSet<Id>> {
-        patiently("list a GridFS bucket", FOR_REMOVALS, |_| async {
+        patiently("list a GridFS bucket", FOR_LONG_WORK, |_| async {
             let ids = doc! { "$project": { "_id": 1 } };
             let mut all: BTreeSet<Id> = self.ids(&self.files, [ids.clone()]).await?.into_iter().collect();
             all.extend(self.ids(&self.drafts, [ids]).await?);
@@ -44,9 +44,9 @@ impl GridBucket {
         let seconds = u32::try_from(time.as_second().max(0)).unwrap_or(u32::MAX);
         let end = ObjectId::from_parts(seconds, [0; 5], [0; 3]);
         let candidates =
-            patiently("look for orphans in GridFS", FOR_REMOVALS, |_| self.with_chunks(end)).await?;
+            patiently("look for orphans in GridFS", FOR_LONG_WORK, |_| self.with_chunks(end)).await?;
         for id in candidates {
-            let orphaned = patiently("look for orphans in GridFS", FOR_REMOVALS, |_| async move {
+            let orphaned = patiently("look for orphans in GridFS", FOR_LONG_WORK, |_| async move {
                 // In this order: a commit adds the files document before it takes the draft away.
                 Ok(!self.has(&self.drafts, id).await? && !self.has(&self.files, id).await?)
             });
@@ -63,7 +63,7 @@ impl GridBucket {
     async fn collect_drafts(&self, time: Timestamp) -> PortResult<u64> {
         let silent = doc! { "since": { "$lt": DateTime::from_millis(time.as_millisecond()) } };
         let what = "look for abandoned drafts in GridFS";
-        let found: Vec<(ObjectId, ObjectId)> = patiently(what, FOR_REMOVALS, |_| async {
+        let found: Vec<(ObjectId, ObjectId)> = patiently(what, FOR_LONG_WORK, |_| async {
             let found = self.drafts.find(silent.clone());
             let found: Vec<_> = call(async { found.await?.try_collect().await }).await?;
             Ok(found
@@ -76,14 +76,14 @@ impl GridBucket {
         .await?;
         let mut collected = 0;
         for (id, writer) in found {
-            let committed = patiently(what, FOR_REMOVALS, |_| async move {
+            let committed = patiently(what, FOR_LONG_WORK, |_| async move {
                 let committed = self.has(&self.files, id_of(id)).await?;
                 // A writer that is alive after all has renewed its draft: `silent` is part of the filter.
                 let draft = doc! { "_id": id, "writer": writer, "since": { "$lt": DateTime::from_millis(time.as_millisecond()) } };
                 call(self.drafts.delete_one(draft)).await?;
                 Ok(committed)
             });
-            if !committed.await? && !patiently(what, FOR_REMOVALS, |_| self.has_any(id_of(id))).await? {
+            if !committed.await? && !patiently(what, FOR_LONG_WORK, |_| self.has_any(id_of(id))).await? {
                 self.delete_chunks(id_of(id)).await?;
                 collected += 1;
             }

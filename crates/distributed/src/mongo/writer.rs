@@ -5,7 +5,7 @@
 //! writer that does not find its draft any more takes back what it wrote.
 
 use super::{
-    attempt::{FOR_FILES, FOR_REMOVALS, Failure, call, long_call, patiently},
+    attempt::{FOR_FILES, FOR_LONG_WORK, Failure, call, long_call, patiently},
     bucket::{CHUNK, GridBucket},
     object_id,
 };
@@ -67,6 +67,8 @@ pub(super) struct GridFsWriter {
     next: u32,
     full: Vec<RawDocumentBuf>,
     sending: Option<AbortOnDropHandle<PortResult<()>>>,
+    /// A batch is lost: what is left is no file any more.
+    broken: bool,
     lived: Instant,
 }
 
@@ -91,6 +93,7 @@ pub(super) async fn create(bucket: Arc<GridBucket>, blob: Blob) -> PortResult<Gr
         next: 1,
         full: Vec::new(),
         sending: None,
+        broken: false,
         lived: Instant::now(),
     })
 }
@@ -98,7 +101,7 @@ pub(super) async fn create(bucket: Arc<GridBucket>, blob: Blob) -> PortResult<Gr
 impl GridBucket {
     /// Deletes all chunks of a file, whoever wrote them.
     pub(super) async fn delete_chunks(&self, id: Id) -> PortResult<()> {
-        patiently("delete a file's chunks", FOR_REMOVALS, |_| async move {
+        patiently("delete a file's chunks", FOR_LONG_WORK, |_| async move {
             long_call(self.chunks.delete_many(doc! { "files_id": object_id(id) })).await.map(|_| ())
         })
         .await
@@ -179,7 +182,7 @@ impl Draft {
         let strangers =
             doc! { "files_id": object_id(self.id), "n": { "$in": numbers }, "_id": { "$nin": ids } };
         call(self.bucket.chunks.delete_many(strangers)).await?;
-        Err(Failure::Silence)
+        Err(Failure::Obstacle("another writer's chunks were in the way"))
     }
 
     /// Are all `count` chunks there, and no other's among them?
@@ -281,10 +284,14 @@ impl GridFsWriter {
 
     /// Waits for the batch that is on its way.
     async fn sent(&mut self) -> PortResult<()> {
+        let what = || format!("write {}", self.draft.blob());
+        if self.broken {
+            return Err(PortError::unavailable(what(), "a part of it could not be stored before"));
+        }
         let Some(sending) = self.sending.take() else { return Ok(()) };
-        sending
-            .await
-            .map_err(|error| PortError::unavailable(format!("write {}", self.draft.blob()), error))?
+        let sent = sending.await.unwrap_or_else(|error| Err(PortError::unavailable(what(), error)));
+        self.broken = sent.is_err();
+        sent
     }
 
     /// Sends the batch that is full.

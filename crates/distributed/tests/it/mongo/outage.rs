@@ -103,7 +103,7 @@ async fn a_download_and_a_conversions_reads_outlast_an_outage() {
 #[tokio::test]
 async fn a_long_outage_is_an_error_that_may_pass_and_comes_in_time() {
     let (place, proxy) = (Place::new().await, Proxy::new().await);
-    let (_, files) = (place.files().await, through(&proxy, &place).await);
+    let (direct, files) = (place.files().await, through(&proxy, &place).await);
     let blob = Blob::mp3(mint());
     let mut writer = files.create(blob).await.unwrap();
     fill(&mut *writer, &noise(2 * CHUNK, 4)).await.unwrap();
@@ -112,6 +112,21 @@ async fn a_long_outage_is_an_error_that_may_pass_and_comes_in_time() {
     let error = writer.commit().await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Unavailable, "{error:?}");
     assert!((20..32).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert_eq!(direct.size(blob).await.unwrap(), None);
+    place.leave().await;
+}
+
+#[tokio::test]
+async fn a_file_that_lost_a_part_cannot_be_committed_when_the_outage_is_over() {
+    let (place, proxy) = (Place::new().await, Proxy::new().await);
+    let (direct, files) = (place.files().await, through(&proxy, &place).await);
+    let (blob, body) = (Blob::mp3(mint()), noise(20 * CHUNK, 5));
+    let mut writer = files.create(blob).await.unwrap();
+    proxy.cut();
+    while fill(&mut *writer, &body).await.is_ok() {}
+    proxy.mend();
+    assert!(writer.commit().await.is_err());
+    assert_eq!(direct.size(blob).await.unwrap(), None);
     place.leave().await;
 }
 
