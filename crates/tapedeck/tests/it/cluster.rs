@@ -60,6 +60,8 @@ impl Cluster {
             ("MONGODB_VIDEOS", format!("{}-videos", self.name)),
             ("MONGODB_MP3S", format!("{}-mp3s", self.name)),
             ("AUTH_JWT_SECRET", self.secret.clone()),
+            // Four processes and three servers on a busy machine stand still for longer than one process does.
+            ("TIMING_PATIENCE", "5s".to_owned()),
         ];
         pairs.map(|(name, value)| (format!("TAPEDECK_{name}"), value)).into()
     }

@@ -473,10 +473,19 @@ impl User<'_> {
     }
 
     pub async fn jobs(&self) -> Vec<Value> {
-        let response = self.get("/api/v1/jobs").send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        let mut list: Value = response.json().await.unwrap();
-        serde_json::from_value(list["jobs"].take()).unwrap()
+        let mut jobs: Vec<Value> = Vec::new();
+        loop {
+            let before = jobs.last().map(|job| format!("?before={}", job["id"].as_str().unwrap()));
+            let path = format!("/api/v1/jobs{}", before.unwrap_or_default());
+            let response = self.get(&path).send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            let mut list: Value = response.json().await.unwrap();
+            let page: Vec<Value> = serde_json::from_value(list["jobs"].take()).unwrap();
+            if page.is_empty() {
+                return jobs;
+            }
+            jobs.extend(page);
+        }
     }
 
     /// Waits until the job is in one of these states.
