@@ -42,6 +42,13 @@ struct Held<S> {
     _alive: Arc<()>,
 }
 
+impl<S> Drop for Held<S> {
+    /// Slow, so that not to wait for it is seen.
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 impl<S: Source> Source for Held<S> {
     fn len(&self) -> io::Result<u64> {
         self.source.len()
