@@ -1,0 +1,3 @@
+//! The distributed adapters over real servers.
+
+mod rabbit;
