@@ -37,7 +37,7 @@ pub(super) enum ConnectError {
         "no encrypted connection to {0}; check that this port takes TLS, and that its certificate is trusted"
     )]
     Tls(String, #[source] io::Error),
-    #[error("{0} does not answer within {patience} s; RabbitMQ may hang, or a firewall swallow all", patience = PATIENCE.as_secs())]
+    #[error("{0} does not answer within {patience} s; RabbitMQ may hang, a firewall swallow all, or something else listen there", patience = PATIENCE.as_secs())]
     Silent(String),
     #[error("what listens at {0} does not speak AMQP 0-9-1; RabbitMQ does on port 5672, or 5671 with TLS")]
     NotAmqp(String, #[source] Error),

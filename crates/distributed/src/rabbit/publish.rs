@@ -157,6 +157,10 @@ impl Route {
         Ok(Route { connection, channel, turn: Mutex::new(()), spent: CancellationToken::new() })
     }
 
+    fn is_up(&self) -> bool {
+        self.connection.amqp.status().connected() && self.channel.status().connected()
+    }
+
     /// Publishes; where the queue is missing, makes it and publishes once more.
     async fn send(&self, letter: &Letter) -> Result<(), PublishError> {
         if self.confirmed(letter).await? {
@@ -263,13 +267,14 @@ impl Keeper {
                     }
                     // What was under way when it was blocked may still be published: begin anew.
                     Some(Event::ConnectionUnblocked) => return RouteError::Unblocked,
-                    Some(Event::Error(error)) => return RouteError::Lost(error),
+                    // Refusals of other channels are events, too.
+                    Some(Event::Error(error)) if !route.is_up() => return RouteError::Lost(error),
                     Some(_) => {}
                     None => return RouteError::Ended,
                 },
                 () = route.spent.cancelled(), if !blocked => return RouteError::Spent,
                 // Not all ends of a connection are events.
-                () = sleep(Duration::from_secs(1)) => if !route.connection.amqp.status().connected() {
+                () = sleep(Duration::from_secs(1)) => if !route.is_up() {
                     return RouteError::Ended;
                 },
             }

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The adapters of a cluster over real servers.
 
 #![expect(clippy::unwrap_used, reason = "all of this is tests")]
@@ -5,3 +6,8 @@
 mod mongo;
 mod mysql;
 mod smtp;
+=======
+//! The distributed adapters over real servers.
+
+mod rabbit;
+>>>>>>> w-rabbit
