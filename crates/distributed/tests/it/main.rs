@@ -1,13 +1,8 @@
-<<<<<<< HEAD
 //! The adapters of a cluster over real servers.
 
 #![expect(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod mongo;
 mod mysql;
-mod smtp;
-=======
-//! The distributed adapters over real servers.
-
 mod rabbit;
->>>>>>> w-rabbit
+mod smtp;
