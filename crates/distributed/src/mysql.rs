@@ -42,6 +42,8 @@ use trouble::Trouble;
 const CONNECTIONS: u32 = 8;
 /// So long a connection may take to be there.
 const CONNECT: Duration = Duration::from_secs(5);
+/// So long a kept connection may take to show that it is alive.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// So long a request may take, connection and all.
 const LIMIT: Duration = Duration::from_secs(10);
 /// So long the absence of the role table is believed.
@@ -73,6 +75,9 @@ impl MySqlUsers {
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT)
             .idle_timeout(Duration::from_secs(60))
+            // The pool's own test waits for a dead connection as long as for a new one.
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| Box::pin(answers(connection)))
             .after_connect(|connection, _| Box::pin(rows::be_strict(connection)))
             .connect_lazy_with(options);
         Ok(MySqlUsers { pool, place, roles_missing_until: Mutex::new(None) })
@@ -183,6 +188,11 @@ impl MySqlUsers {
         lent.give_back();
         Ok(if done { Swap::Won } else { Swap::Lost })
     }
+}
+
+async fn answers(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+    let answered = timeout(SIGN_OF_LIFE, connection.ping()).await;
+    answered.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
 }
 
 /// When a user is added.
