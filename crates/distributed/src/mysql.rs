@@ -283,13 +283,15 @@ impl Users for MySqlUsers {
     }
 }
 
-/// A connection in use. Unless it is given back it is cut, not returned to the pool: somebody gave up waiting on it, or it failed,
-/// and the pool would wait without a limit for an answer before it lends it again.
+/// A connection in use. Unless it is given back it is cut: somebody gave up waiting on it, or it failed.
 struct Lent(Option<PoolConnection<MySql>>);
 
 impl Lent {
+    /// To the pool. That tries it out first, by itself without a time limit: a connection that has fallen silent would keep its place.
     fn give_back(mut self) {
-        drop(self.0.take());
+        if let Some(mut connection) = self.0.take() {
+            tokio::spawn(timeout(SIGN_OF_LIFE, connection.return_to_pool()));
+        }
     }
 }
 
