@@ -25,7 +25,7 @@ async fn ended(user: &User<'_>, id: &str) -> Value {
     let end = Instant::now() + MOMENT;
     while user.get(&format!("/api/v1/jobs/{id}")).send().await.unwrap().status() != StatusCode::OK {
         assert!(Instant::now() < end, "job {id} does not appear; log:\n{}", user.deck.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
     }
     user.ended(id).await
 }
@@ -34,7 +34,7 @@ async fn one_mail(deck: &Deck, id: &str) -> String {
     let end = Instant::now() + MOMENT;
     while deck.mails_about(id).is_empty() {
         assert!(Instant::now() < end, "no mail about {id}; log:\n{}", deck.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
     }
     assert_eq!(deck.mails_about(id).len(), 1);
     deck.mails_about(id).remove(0)
@@ -116,7 +116,7 @@ async fn an_mp3_of_an_original_converter_is_found_owned_mailed_and_downloadable(
     let end = Instant::now() + MOMENT;
     while originals.get("mp3s", &second).await.is_some() {
         assert!(Instant::now() < end, "the second MP3 stays; log:\n{}", deck.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
     }
     assert_eq!(deck.mails_about(&id).len(), 1);
     assert_eq!(user.download(&fid).await, mp3);
