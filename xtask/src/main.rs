@@ -10,6 +10,7 @@ mod licences;
 mod manifests;
 mod run;
 mod secrets;
+mod servers;
 mod setup;
 mod test;
 

@@ -36,7 +36,7 @@ const CUSTOM: &[&str] = &["keda.sh/v1alpha1", "monitoring.coreos.com/v1"];
 pub fn command(arguments: &[OsString]) -> Result<()> {
     crate::only(arguments, &[], "manifests")?;
     let venv = setup::manifests()?;
-    let seen = check(&crate::root().join("deploy"), &Programs::new(venv.folder()))?;
+    let seen = check_ours(&Programs::new(venv.folder()))?;
     println!(
         "manifests: {} overlays with {} objects, {} files of alerts, {} of their tests, {} dashboards are in order",
         seen.overlays, seen.objects, seen.alerts, seen.alert_tests, seen.dashboards
@@ -72,6 +72,19 @@ impl Programs {
             promtool: "promtool".into(),
         }
     }
+}
+
+/// The repository's own, of which each kind must be there: a check of nothing finds nothing.
+fn check_ours(programs: &Programs) -> Result<Seen> {
+    let seen = check(&crate::root().join("deploy"), programs)?;
+    let Seen { overlays, objects: _, alerts, alert_tests, dashboards } = seen;
+    if [overlays, alerts, alert_tests, dashboards].contains(&0) {
+        bail!(
+            "deploy/ lacks something, or it lies elsewhere now: {seen:?}. Overlays are looked for in kubernetes/overlays/, alerts \
+             in prometheus/*.yml, their tests in prometheus/*_test.yml, dashboards in grafana/*.json"
+        );
+    }
+    Ok(seen)
 }
 
 fn check(deploy: &Path, programs: &Programs) -> Result<Seen> {
@@ -218,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_manifests_of_this_repository_are_in_order() {
-        if let Err(error) = check(&crate::root().join("deploy"), &programs()) {
+        if let Err(error) = check_ours(&programs()) {
             panic!("{error:#}");
         }
     }

@@ -7,3 +7,4 @@ mod rabbit;
 pub mod smtp;
 
 pub use mongo::{GridFs, GridFsSource, Mongo, MongoJobs};
+pub use rabbit::{QueueDepth, QueueReport, RabbitOptions, RabbitReport, RabbitWake, probe as probe_rabbit};

@@ -42,6 +42,8 @@ use trouble::Trouble;
 const CONNECTIONS: u32 = 8;
 /// So long a connection may take to be there.
 const CONNECT: Duration = Duration::from_secs(5);
+/// So long a kept connection may take to show that it is alive.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// So long a request may take, connection and all.
 const LIMIT: Duration = Duration::from_secs(10);
 /// So long the absence of the role table is believed.
@@ -73,6 +75,9 @@ impl MySqlUsers {
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT)
             .idle_timeout(Duration::from_secs(60))
+            // The pool's own test waits for a dead connection as long as for a new one.
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| Box::pin(answers(connection)))
             .after_connect(|connection, _| Box::pin(rows::be_strict(connection)))
             .connect_lazy_with(options);
         Ok(MySqlUsers { pool, place, roles_missing_until: Mutex::new(None) })
@@ -185,6 +190,11 @@ impl MySqlUsers {
     }
 }
 
+async fn answers(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+    let answered = timeout(SIGN_OF_LIFE, connection.ping()).await;
+    answered.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+}
+
 /// When a user is added.
 #[derive(Clone, Copy)]
 enum When {
@@ -273,13 +283,15 @@ impl Users for MySqlUsers {
     }
 }
 
-/// A connection in use. Unless it is given back it is cut, not returned to the pool: somebody gave up waiting on it, or it failed,
-/// and the pool would wait without a limit for an answer before it lends it again.
+/// A connection in use. Unless it is given back it is cut: somebody gave up waiting on it, or it failed.
 struct Lent(Option<PoolConnection<MySql>>);
 
 impl Lent {
+    /// To the pool. That tries it out first, by itself without a time limit: a connection that has fallen silent would keep its place.
     fn give_back(mut self) {
-        drop(self.0.take());
+        if let Some(mut connection) = self.0.take() {
+            tokio::spawn(timeout(SIGN_OF_LIFE, connection.return_to_pool()));
+        }
     }
 }
 

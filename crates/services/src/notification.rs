@@ -123,7 +123,8 @@ impl Notifier {
             Err(error) => Event::MailFailed { fence, text: error.to_string(), permanent: true },
         };
         let delivered = matches!(event, Event::MailSent { .. });
-        match self.ledger.apply(job.id, event).await {
+        // The mail is on its way, whatever becomes of the store: that it was sent must not be forgotten, or it would be sent again.
+        match self.ledger.insist(job.id, event).await {
             Ok(job) if delivered => {
                 failpoints::reach("mail.sent");
                 tracing::info!(job = %job.id, request_id = %job.request_id, mp3_fid = job.mp3_fid.map(tracing::field::display), "mail sent");

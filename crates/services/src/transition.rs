@@ -7,7 +7,10 @@ use crate::{
     measures,
     ports::{Jobs, PortError, Swap},
 };
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::Notify;
 
 /// Why a record did not change.
@@ -51,6 +54,24 @@ impl Ledger {
             let job = self.jobs.get(id).await?.ok_or(TransitionError::Missing)?;
             if let Some(job) = self.apply_to(&job, event.clone()).await? {
                 return Ok(job);
+            }
+        }
+    }
+
+    /// Applies what has happened already and cannot be undone: as long as the store fails it is tried again, for minutes.
+    ///
+    /// A write whose answer was lost may have arrived: then the second try is refused, and the record tells by itself.
+    pub async fn insist(&self, id: Id, event: Event) -> Result<Job, TransitionError> {
+        const PATIENCE: Duration = Duration::from_mins(5);
+        let (began, mut wait) = (Instant::now(), Duration::from_millis(100));
+        loop {
+            match self.apply(id, event.clone()).await {
+                Err(TransitionError::Store(error)) if began.elapsed() < PATIENCE => {
+                    tracing::warn!(job = %id, error = %crate::chain(&error), "what happened could not be recorded; trying again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(1));
+                }
+                applied => return applied,
             }
         }
     }

@@ -253,11 +253,12 @@ fn assemble(text: &str, path: &str, environment: &BTreeMap<String, String>) -> R
     // A pod with half a configuration must never run embedded by accident.
     let originals = ORIGINALS.iter().any(|name| set(environment, name).is_some());
     let distributed = chosen.map_or(originals, |mode| mode == "distributed");
+    let chosen = chosen.is_some();
     let default = default(distributed);
     let mut table = default.clone();
     overlay(&mut table, file, "", path, &mut mistakes);
     if distributed {
-        if chosen.is_none() {
+        if !chosen {
             table.insert("mode".into(), "distributed".into());
         }
         originals::overlay(&mut table, environment, &mut mistakes);

@@ -133,11 +133,16 @@ async fn wake(config: &Config) -> Result<String> {
     if let Some(said) = unset(url, "gateway, converter and notification") {
         return said;
     }
-    let report = words(distributed::probe(&rabbit_options(config, &[])).await)?;
+    let report = words(distributed::probe_rabbit(&rabbit_options(config, &[])).await)?;
     let queues = report.queues.iter().map(|queue| match queue {
-        QueueReport::Fine(depth) => format!("{}: {} messages, {} consumers", depth.name, depth.messages, depth.consumers),
+        QueueReport::Fine(depth) => {
+            format!("{}: {} messages, {} consumers", depth.name, depth.messages, depth.consumers)
+        }
         QueueReport::Otherwise(depth, why) => {
-            format!("{}: {} messages; made otherwise than ours and used as it is ({why})", depth.name, depth.messages)
+            format!(
+                "{}: {} messages; made otherwise than ours and used as it is ({why})",
+                depth.name, depth.messages
+            )
         }
         QueueReport::Missing(name) => format!("{name}: not there yet; made when a service starts"),
     });

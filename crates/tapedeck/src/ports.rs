@@ -6,7 +6,9 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use distributed::{
-    GridFs, LogMailer, Mongo, MongoJobs, MySqlUsers, RabbitOptions, RabbitWake, SmtpMailer, SmtpOptions,
+    GridFs, Mongo, MongoJobs, RabbitOptions, RabbitWake,
+    mysql::MySqlUsers,
+    smtp::{LogMailer, SmtpMailer},
 };
 use embedded::{DataFolder, FileBlobs, LocalWake, Outbox, SqliteJobs, SqliteUsers, Store};
 use services::{

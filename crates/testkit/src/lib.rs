@@ -3,12 +3,12 @@
 //! `cargo xtask test` starts one RabbitMQ, one MariaDB and one MongoDB-compatible server and names them in the environment; a
 //! test takes a virtual host or a database of its own there. A test whose server is missing fails and says so.
 
-pub mod proxy;
-pub mod rabbitmq;
 pub mod certificates;
 pub mod mariadb;
 pub mod mongodb;
 mod process;
+pub mod proxy;
+pub mod rabbitmq;
 pub mod smtp;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,7 +1,14 @@
 //! A TCP proxy that misbehaves on request: it stands between a client and a real server and does to their connection what a
 //! network does.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -12,6 +19,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
+use tokio_rustls::rustls::{self, pki_types::PrivateKeyDer};
 
 /// What the proxy does to the bytes that go through it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +47,8 @@ pub struct Proxy {
     address: SocketAddr,
     fault: watch::Sender<Fault>,
     resets: watch::Sender<u64>,
+    open: Arc<()>,
+    accepted: Arc<AtomicUsize>,
     listener: JoinHandle<()>,
 }
 
@@ -59,13 +69,22 @@ impl Proxy {
         let address = listener.local_addr().expect("a bound socket has an address");
         let (fault, faults) = watch::channel(Fault::None);
         let (resets, reset) = watch::channel(0);
-        let server = server.to_owned();
+        let (server, open) = (server.to_owned(), Arc::new(()));
+        let count = Arc::clone(&open);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let total = Arc::clone(&accepted);
         let listener = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(connection(client, server.clone(), faults.clone(), reset.clone()));
+                total.fetch_add(1, Ordering::Relaxed);
+                let work = connection(client, server.clone(), faults.clone(), reset.clone());
+                let count = Arc::clone(&count);
+                tokio::spawn(async move {
+                    work.await;
+                    drop(count);
+                });
             }
         });
-        Proxy { address, fault, resets, listener }
+        Proxy { address, fault, resets, open, accepted, listener }
     }
 
     /// Where it listens.
@@ -83,6 +102,17 @@ impl Proxy {
         self.resets.send_modify(|count| *count += 1);
     }
 
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        // This one and the listener's are none.
+        Arc::strong_count(&self.open).saturating_sub(2)
+    }
+
+    /// How many connections it has ever taken.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
     /// `url` with the proxy's address in the place of `server` (`host:port`), as it was given to [`Proxy::to`].
     pub fn url_for(&self, url: &str, server: &str) -> String {
         url.replace(server, &self.address.to_string())
@@ -94,6 +124,38 @@ impl Drop for Proxy {
         self.listener.abort();
         self.reset_all();
     }
+}
+
+/// Takes TLS on a free port of 127.0.0.1, for `localhost`, and passes what is in it to `server` (`host:port`). The address, and the
+/// certificate to trust, PEM.
+///
+/// # Panics
+/// If no port is free.
+pub async fn encrypted(server: &str) -> (SocketAddr, String) {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("the key that was just made");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows TLS 1.3")
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .expect("certificate and key belong together");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port for TLS");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    let server = server.to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, server) = (acceptor.clone(), server.clone());
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(client).await else { return };
+                let Ok(mut server) = TcpStream::connect(server).await else { return };
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (address, own.cert.pem())
 }
 
 async fn connection(
@@ -252,6 +314,8 @@ mod tests {
         proxy.set(Fault::None);
         let mut open = client(&proxy).await;
         says_back(&mut open).await.unwrap();
+        assert_eq!(proxy.connections(), 1, "those that ended are not counted");
+        assert_eq!(proxy.accepted(), 3);
         proxy.reset_all();
         assert_eq!(
             timeout(LONG, open.read_u8()).await.unwrap().unwrap_err().kind(),

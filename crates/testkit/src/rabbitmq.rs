@@ -45,6 +45,7 @@ struct Ports {
     amqp: u16,
     api: u16,
     distribution: u16,
+    control: u16,
     mapper: u16,
 }
 
@@ -127,6 +128,22 @@ impl Broker {
         self.signal(libc::SIGCONT);
     }
 
+    /// Runs `rabbitmqctl` with these arguments on it.
+    pub fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new(self.programs.server.with_file_name("rabbitmqctl"));
+        command.env("RABBITMQ_CTL_DIST_PORT_MIN", self.ports.control.to_string());
+        command.env("RABBITMQ_CTL_DIST_PORT_MAX", self.ports.control.to_string());
+        command.envs(self.environment()).arg("--node").arg(self.node()).args(arguments);
+        let done = command.output().context("start rabbitmqctl")?;
+        let said = [done.stdout, done.stderr].concat();
+        ensure!(done.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&said));
+        Ok(())
+    }
+
+    fn node(&self) -> String {
+        format!("tapedeck{}@localhost", self.ports.amqp)
+    }
+
     fn end(&mut self, signal: i32) {
         if let Some(broker) = self.broker.take() {
             broker.end(signal);
@@ -173,7 +190,7 @@ impl Broker {
         vec![
             // The cookie is made there.
             ("HOME", path("")),
-            ("RABBITMQ_NODENAME", format!("tapedeck{amqp}@localhost")),
+            ("RABBITMQ_NODENAME", self.node()),
             ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
             ("RABBITMQ_NODE_PORT", amqp.to_string()),
             ("RABBITMQ_DIST_PORT", distribution.to_string()),
@@ -239,13 +256,19 @@ impl Ports {
     fn free() -> anyhow::Result<Ports> {
         // All are held until all are known, so that none is taken twice.
         let sockets: Vec<_> =
-            (0..4).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+            (0..5).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
         let ports: Vec<_> = sockets
             .iter()
             .map(TcpListener::local_addr)
             .map(|at| at.map(|at| at.port()))
             .collect::<Result<_, _>>()?;
-        Ok(Ports { amqp: ports[0], api: ports[1], distribution: ports[2], mapper: ports[3] })
+        Ok(Ports {
+            amqp: ports[0],
+            api: ports[1],
+            distribution: ports[2],
+            control: ports[3],
+            mapper: ports[4],
+        })
     }
 }
 

@@ -49,14 +49,15 @@ impl Relay {
     }
 }
 
+const FORMS: &str =
+    "write smtp+starttls://user:password@host:587, smtps://user:password@host:465 or smtp://host:25";
+
 fn read(url: &str) -> Result<Relay, String> {
-    let url = Url::parse(url).map_err(|error| {
-        format!("{error}; write smtp+starttls://user:password@host:587, smtps://user:password@host:465 or smtp://host:25")
-    })?;
+    let url = Url::parse(url).map_err(|error| format!("{error}; {FORMS}"))?;
     let host = match url.host() {
         Some(Host::Ipv6(ip)) => ip.to_string(),
         Some(host) if !host.to_string().is_empty() => host.to_string(),
-        _ => return Err("it names no host".into()),
+        _ => return Err(format!("it names no host; {FORMS}")),
     };
     if !["", "/"].contains(&url.path()) {
         return Err(format!("“{}” after the host means nothing here", url.path()));

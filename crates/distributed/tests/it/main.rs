@@ -4,4 +4,5 @@
 
 mod mongo;
 mod mysql;
+mod rabbit;
 mod smtp;

@@ -8,6 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 use testkit::{certificates::Certificates, mariadb};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 /// As a seed makes it: no character set is named.
 const SEED: &str = "CREATE TABLE user (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, email VARCHAR(255) NOT NULL UNIQUE, \
@@ -364,6 +368,67 @@ async fn hangs_are_bounded(server: &mariadb::Server, users: &MySqlUsers) {
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     server.resume();
     assert!(users.find("georgio@email.com").await.unwrap().is_some(), "and all is well again");
+}
+
+/// A way to a server on which connections can fall silent: they stay open, and nothing passes any more.
+struct Wire {
+    port: u16,
+    silence: Arc<watch::Sender<u64>>,
+}
+
+impl Wire {
+    async fn to(port: u16) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silence = Arc::new(watch::Sender::new(0));
+        let wire = Wire { port: listener.local_addr().unwrap().port(), silence: Arc::clone(&silence) };
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let mut silent = silence.subscribe();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        // The sockets are kept, and their other ends wait.
+                        _ = silent.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        wire
+    }
+
+    /// All present connections fall silent; new ones are as they should be.
+    fn fall_silent(&self) {
+        self.silence.send_modify(|count| *count += 1);
+    }
+}
+
+#[tokio::test]
+async fn connections_that_fell_silent_are_given_up() {
+    let url = seeded(&[SEED, GEORGIO]).await;
+    let port = url::Url::parse(&url).unwrap().port().unwrap();
+    let wire = Wire::to(port).await;
+    let users = users(&url.replace(&port.to_string(), &wire.port.to_string()));
+    let all = async || futures_util::future::join_all((0..8).map(|_| users.find("georgio@email.com"))).await;
+    assert!(all().await.iter().all(Result::is_ok));
+    wire.fall_silent();
+    let begin = Instant::now();
+    for found in all().await {
+        found.expect("kept connections are tried out first");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+
+    // Now they fall silent while a question is under way.
+    let mut locking = MySqlConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("LOCK TABLES user WRITE").execute(&mut locking).await.unwrap();
+    let (asked, ()) = tokio::join!(all(), async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        wire.fall_silent();
+    });
+    assert!(asked.iter().all(Result::is_err));
+    locking.close().await.unwrap();
+    assert!(all().await.iter().all(Result::is_ok), "none of them is waited for");
 }
 
 #[tokio::test]

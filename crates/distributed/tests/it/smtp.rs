@@ -106,7 +106,7 @@ async fn lone_line_feeds_cannot_end_a_mail_early() {
     let smuggled = b"To: ana@example.com\r\n\r\nhello\n.\nMAIL FROM:<eve@example.com>\r.\r\r\n".to_vec();
     mailer(&server).send(&Letter { text: smuggled, ..letter(ANA) }).await.unwrap();
     let raw = server.inbox_of(ANA)[0].raw.clone();
-    let whole = b"To: ana@example.com\r\n\r\nhello\r\n.\r\nMAIL FROM:<eve@example.com>\r\n.\r\n";
+    let whole = b"To: ana@example.com\r\n\r\nhello\r\n.\r\nMAIL FROM:<eve@example.com>\r\n.\r\n\r\n";
     assert_eq!(String::from_utf8_lossy(&raw), String::from_utf8_lossy(whole));
 }
 

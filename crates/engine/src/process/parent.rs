@@ -224,8 +224,8 @@ fn crashed() -> Error {
 fn not_served(fault: Fault) -> Error {
     match fault {
         Fault::Source(error) => Error::read_failed(error),
-        Fault::Breach(range) => {
-            crashed().because(format!("the engine process asked for what it may not: {range:?}"))
+        Fault::Breach(asked) => {
+            crashed().because(format!("the engine process asked for what it may not: {asked}"))
         }
     }
 }

@@ -8,9 +8,9 @@
 //! | child | give me this range | offset `u64`, length `u32` |
 //! | parent | the range, whole | as many as were asked for |
 //!
-//! The child asks for `1..=LONGEST` bytes that all lie within the video, and takes an answer before it asks again. There is no word for
-//! a failure: the parent closes the socket, and says itself what failed, since the child's word is not to be believed. A child that asks
-//! for anything else has broken the protocol, and its conversion ends as crashed.
+//! The child asks for `1..=LONGEST` bytes that all lie within the video, takes an answer before it asks again, and does not ask for
+//! ever. A child that does anything else has broken the protocol, and its conversion ends as crashed. There is no word for a failure:
+//! the parent closes the socket, and says itself what failed, since the child's word is not to be believed.
 
 use std::io::{self, Read, Write};
 

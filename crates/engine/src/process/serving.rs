@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::ranges::Range;
+use super::ranges::{LONGEST, Range};
 use crate::Source;
 
 /// A source that is being served. Dropping it ends the thread and waits for that, unless the thread is inside the source: then it ends,
@@ -24,8 +24,8 @@ pub(super) struct Serving {
 pub(super) enum Fault {
     /// The source failed, or is not what it said.
     Source(io::Error),
-    /// The child asked for what nobody may ask for.
-    Breach(Range),
+    /// The child asked for what it may not.
+    Breach(String),
 }
 
 #[derive(Default)]
@@ -116,12 +116,16 @@ impl Server {
             return Err(source_fault(format!("its store says that the video has {size} bytes")));
         }
         self.send(&size.to_le_bytes())?;
+        let mut rest = most(size);
         let mut buffer = Vec::new();
         loop {
             let range = Range::receive(&self.socket).map_err(|_| End::Quiet)?;
             if !range.may_be_asked(size) {
-                return Err(End::Fault(Fault::Breach(range)));
+                return Err(breach(format!("{range:?} of a video of {size} bytes")));
             }
+            rest = rest
+                .checked_sub(range.length.into())
+                .ok_or_else(|| breach(format!("more than {} bytes of a video of {size}", most(size))))?;
             buffer.resize(range.length as usize, 0);
             self.fill(range.offset, &mut buffer)?;
             self.send(&buffer)?;
@@ -170,6 +174,41 @@ impl Server {
     }
 }
 
+/// What a conversion may read in all. It reads a video once, twice to measure it, some parts more often; one that is made to send a
+/// decoder to and fro could have its store read for ever.
+fn most(size: u64) -> u64 {
+    size.saturating_mul(16).saturating_add(16 * LONGEST)
+}
+
+fn breach(asked: String) -> End {
+    End::Fault(Fault::Breach(asked))
+}
+
 fn source_fault(why: impl Into<String>) -> End {
     End::Fault(Fault::Source(io::Error::other(why.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_reads_on_and_on_is_served_no_more_after_a_multiple_of_the_video() {
+        const SIZE: usize = 1 << 20;
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let serving = Serving::start(Box::new(&[7; SIZE][..]), ours).unwrap();
+        let mut greeting = [0; 8];
+        (&theirs).read_exact(&mut greeting).unwrap();
+        assert_eq!(u64::from_le_bytes(greeting), SIZE as u64);
+        let range = Range { offset: 1, length: 1_000_000 };
+        let mut answer = vec![0; 1_000_000];
+        let mut served = || range.send(&theirs).is_ok() && (&theirs).read_exact(&mut answer).is_ok();
+        let count = (0..100).take_while(|_| served()).count();
+        assert!((30..40).contains(&count), "{count}");
+        assert_eq!(serving.bytes(), count as u64 * 1_000_000);
+        assert!(matches!(serving.check(), Err(Fault::Breach(_))));
+        assert!(serving.check().is_ok(), "told once");
+    }
 }

@@ -42,6 +42,13 @@ struct Held<S> {
     _alive: Arc<()>,
 }
 
+impl<S> Drop for Held<S> {
+    /// Slow, so that not to wait for it is seen.
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 impl<S: Source> Source for Held<S> {
     fn len(&self) -> io::Result<u64> {
         self.source.len()
@@ -214,7 +221,7 @@ fn a_source_that_lies_is_to_be_tried_again() {
     assert_eq!(empty.unwrap_err().code, Code::EmptyFile);
 }
 
-/// Hangs until its sender is dropped.
+/// Hangs until its sender is dropped, for a test that fails not for ever.
 struct Hanging {
     file: File,
     in_len: bool,
@@ -226,7 +233,7 @@ struct Hanging {
 impl Hanging {
     fn hang(&self) {
         self.entered.cancel();
-        let _ = self.until.lock().unwrap().recv();
+        let _ = self.until.lock().unwrap().recv_timeout(Duration::from_secs(20));
     }
 }
 

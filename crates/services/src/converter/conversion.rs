@@ -55,14 +55,13 @@ pub(super) async fn run(converter: &Converter, job: Job, stop: CancellationToken
         Ok(mp3) => Event::Converted { fence: job.fence, mp3_fid, mp3 },
         Err(Ended::Failed(failure, verdict)) => Event::Fail { fence: job.fence, failure, verdict },
         Err(Ended::HandBack) => Event::HandBack { fence: job.fence },
-        Err(Ended::Lost) => return remove_own(converter, mp3_fid).await,
+        Err(Ended::Lost) => return remove_own(converter, &job, mp3_fid).await,
     };
     let converted = matches!(event, Event::Converted { .. });
-    match converter.ledger.apply(job.id, event).await {
+    match converter.ledger.insist(job.id, event).await {
         Ok(_) if converted => failpoints::reach("conversion.converted"),
-        // The record lists it among its intents: the sweeper deletes it. Here it is only sooner.
         Ok(_) | Err(TransitionError::Missing | TransitionError::Refused(_)) => {
-            remove_own(converter, mp3_fid).await
+            remove_own(converter, &job, mp3_fid).await
         }
         // In doubt: the lease runs out, and the sweeper decides by the record.
         Err(TransitionError::Store(error)) => {
@@ -74,8 +73,16 @@ pub(super) async fn run(converter: &Converter, job: Job, stop: CancellationToken
     }
 }
 
-async fn remove_own(converter: &Converter, mp3_fid: Id) {
-    if let Err(error) = converter.blobs.delete(Blob::mp3(mp3_fid)).await {
+/// Deletes the MP3 of an attempt that did not win. The record lists it among its intents, and the sweeper would delete it; here it is only
+/// sooner. The record is asked first: a write whose answer was lost may have made this MP3 the job's.
+async fn remove_own(converter: &Converter, job: &Job, mp3_fid: Id) {
+    let removed = async {
+        match converter.ledger.jobs.get(job.id).await? {
+            Some(job) if job.mp3_fid == Some(mp3_fid) => Ok(()),
+            _ => converter.blobs.delete(Blob::mp3(mp3_fid)).await,
+        }
+    };
+    if let Err(error) = removed.await {
         tracing::warn!(error = %crate::chain(&error), "left for the sweeper");
     }
 }

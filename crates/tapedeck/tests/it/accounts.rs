@@ -76,8 +76,8 @@ async fn removing_a_user_deletes_their_jobs_and_nobody_elses() {
     assert_eq!(refused.status(), StatusCode::FORBIDDEN, "a removed user's token is void at once");
     let job = ana.ended(&kept).await;
     let end = std::time::Instant::now() + std::time::Duration::from_secs(15);
-    while !deck.house_faults(std::slice::from_ref(&job)).is_empty() {
-        assert!(std::time::Instant::now() < end, "{:#?}", deck.house_faults(&[job]));
+    while !deck.house_faults(std::slice::from_ref(&job)).await.is_empty() {
+        assert!(std::time::Instant::now() < end, "{:#?}", deck.house_faults(&[job]).await);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     crate::deck::add_user(deck.dir(), BOB, PASSWORD);

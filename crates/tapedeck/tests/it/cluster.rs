@@ -4,8 +4,17 @@ use mongodb::{
     Client, Collection,
     bson::{Bson, Document, doc},
 };
+use sqlx::Connection;
 use std::collections::BTreeSet;
 use testkit::smtp::{MailServer, Setup};
+
+/// Makes an empty database, as an operator does before `tapedeck migrate`.
+pub async fn create_database(server: &str, name: &str) {
+    let mut connection = sqlx::MySqlConnection::connect(server).await.unwrap();
+    let create = format!("CREATE DATABASE {name}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
 
 /// A deck's places on the servers that `cargo xtask test` started.
 pub struct Cluster {
@@ -26,6 +35,7 @@ impl Cluster {
     pub async fn new() -> Cluster {
         let name = testkit::unique_name();
         let mongodb = testkit::mongodb_uri();
+        create_database(&testkit::mysql_url(), &name).await;
         Cluster {
             amqp: testkit::virtual_host().await,
             mysql: format!("{}/{name}", testkit::mysql_url()),
@@ -50,6 +60,10 @@ impl Cluster {
             ("MONGODB_VIDEOS", format!("{}-videos", self.name)),
             ("MONGODB_MP3S", format!("{}-mp3s", self.name)),
             ("AUTH_JWT_SECRET", self.secret.clone()),
+            // Four processes and three servers on a busy machine stand still for longer than one process does.
+            ("TIMING_PATIENCE", "5s".to_owned()),
+            // Messages come first, as they do in production; the store is asked now and then.
+            ("TIMING_POLL", "300ms".to_owned()),
         ];
         pairs.map(|(name, value)| (format!("TAPEDECK_{name}"), value)).into()
     }

@@ -66,7 +66,8 @@ async fn a_video_of_an_original_gateway_is_adopted_whoever_typed_the_address_how
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_messages_are_theirs_byte_for_byte_and_what_we_do_not_know_passes_through() {
     // No notifier: the test is the notifier.
-    let deck = deck(&["auth", "converter", "gateway"], &[("TAPEDECK_NEIGHBOURS_NOTIFICATION", "original")]).await;
+    let deck =
+        deck(&["auth", "converter", "gateway"], &[("TAPEDECK_NEIGHBOURS_NOTIFICATION", "original")]).await;
     let originals = Originals::beside(deck.cluster()).await;
     let user = deck.sign_in(ANA).await;
     let id = user.upload("talk.mp4", video()).await;
@@ -95,11 +96,16 @@ async fn an_mp3_of_an_original_converter_is_found_owned_mailed_and_downloadable(
     assert_eq!(String::from_utf8(body).unwrap(), message(&id, None, ANA));
     let job = user.get(&format!("/api/v1/jobs/{id}")).send().await.unwrap().json::<Value>().await.unwrap();
     assert_eq!(job["state"], "queued");
-    let mp3 = original_mp3(&originals.get("videos", &id).await.expect("our video is theirs to read")).unwrap();
+    let mp3 =
+        original_mp3(&originals.get("videos", &id).await.expect("our video is theirs to read")).unwrap();
     let fid = originals.put("mp3s", &mp3).await.to_hex();
     originals.publish("mp3", &message(&id, Some(&fid), ANA)).await;
     let job = user.ended(&id).await;
-    assert_eq!((job["state"].as_str(), job["mp3_fid"].as_str()), (Some("converted"), Some(fid.as_str())), "{job:#}");
+    assert_eq!(
+        (job["state"].as_str(), job["mp3_fid"].as_str()),
+        (Some("converted"), Some(fid.as_str())),
+        "{job:#}"
+    );
     assert_eq!(user.download(&fid).await, mp3);
     assert!(one_mail(&deck, &id).await.contains(&format!("mp3 file_id: {fid} is now ready!")));
     // The same message again changes nothing, and tells nobody.
@@ -114,12 +120,19 @@ async fn an_mp3_of_an_original_converter_is_found_owned_mailed_and_downloadable(
     }
     assert_eq!(deck.mails_about(&id).len(), 1);
     assert_eq!(user.download(&fid).await, mp3);
-    assert!(originals.get("videos", &id).await.is_some(), "an original converter may still look for the video");
+    assert!(
+        originals.get("videos", &id).await.is_some(),
+        "an original converter may still look for the video"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn original_and_own_converters_share_a_queue_and_every_job_ends_once() {
-    let deck = deck(ALL, &[("TAPEDECK_NEIGHBOURS_CONVERTER", "mixed"), ("TAPEDECK_NEIGHBOURS_HANDOVER_TIMEOUT", "15s")]).await;
+    let deck = deck(
+        ALL,
+        &[("TAPEDECK_NEIGHBOURS_CONVERTER", "mixed"), ("TAPEDECK_NEIGHBOURS_HANDOVER_TIMEOUT", "15s")],
+    )
+    .await;
     let originals = Originals::beside(deck.cluster()).await;
     let user = deck.sign_in(ANA).await;
     let work = async {
@@ -145,8 +158,7 @@ async fn original_and_own_converters_share_a_queue_and_every_job_ends_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_original_swallowed_is_converted_by_us_when_its_time_is_up() {
-    let mixed =
-        [("TAPEDECK_NEIGHBOURS_CONVERTER", "mixed"), ("TAPEDECK_NEIGHBOURS_HANDOVER_TIMEOUT", "3s")];
+    let mixed = [("TAPEDECK_NEIGHBOURS_CONVERTER", "mixed"), ("TAPEDECK_NEIGHBOURS_HANDOVER_TIMEOUT", "3s")];
     // Without our converter at first: the message is the original's alone.
     let deck = deck(&["auth", "notification", "gateway"], &mixed).await;
     let originals = Originals::beside(deck.cluster()).await;
@@ -228,7 +240,8 @@ async fn an_mp3_that_no_record_names_is_nobodys_until_it_is_adopted_or_allowed()
             &["serve", "--roles", "auth,gateway"],
             &[("TAPEDECK_NEIGHBOURS_LEGACY_DOWNLOADS", "any-user")],
         );
-        let answer = deck.client.get(format!("{allowed}{path}")).bearer_auth(&user.token).send().await.unwrap();
+        let answer =
+            deck.client.get(format!("{allowed}{path}")).bearer_auth(&user.token).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         answer.bytes().await.unwrap()
     };
@@ -238,6 +251,8 @@ async fn an_mp3_that_no_record_names_is_nobodys_until_it_is_adopted_or_allowed()
     assert_eq!(user.download(&fid).await, mp3);
     assert_eq!(deck.sign_in(BOB).await.get(&path).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     let again = deck.home.tapedeck(&["adopt", "--owner", BOB, &fid]).output().unwrap();
-    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("has an owner already"));
+    assert!(
+        !again.status.success() && String::from_utf8_lossy(&again.stderr).contains("has an owner already")
+    );
     assert!(deck.mails().is_empty());
 }

@@ -5,7 +5,10 @@ use futures_util::{StreamExt, TryStreamExt};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, QueueDeclareOptions},
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
+        QueueDeclareOptions,
+    },
     types::FieldTable,
 };
 use mongodb::bson::{Binary, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype};
@@ -46,7 +49,8 @@ impl<'a> Originals<'a> {
             self.cluster.gridfs(bucket, "chunks").insert_many(chunks).await.unwrap();
         }
         let length = i64::try_from(bytes.len()).unwrap();
-        let file = doc! { "_id": id, "chunkSize": 261_120_i32, "length": length, "uploadDate": DateTime::now() };
+        let file =
+            doc! { "_id": id, "chunkSize": 261_120_i32, "length": length, "uploadDate": DateTime::now() };
         self.cluster.gridfs(bucket, "files").insert_one(file).await.unwrap();
         id
     }
@@ -55,7 +59,8 @@ impl<'a> Originals<'a> {
     pub async fn get(&self, bucket: &str, id: &str) -> Option<Vec<u8>> {
         let id = ObjectId::parse_str(id).unwrap();
         let file = self.cluster.gridfs(bucket, "files").find_one(doc! { "_id": id }).await.unwrap()?;
-        let chunks = self.cluster.gridfs(bucket, "chunks").find(doc! { "files_id": id }).sort(doc! { "n": 1 });
+        let collection = self.cluster.gridfs(bucket, "chunks");
+        let chunks = collection.find(doc! { "files_id": id }).sort(doc! { "n": 1 });
         let chunks: Vec<Document> = chunks.await.unwrap().try_collect().await.unwrap();
         let bytes: Vec<u8> =
             chunks.iter().flat_map(|chunk| chunk.get_binary_generic("data").unwrap().clone()).collect();
@@ -67,7 +72,10 @@ impl<'a> Originals<'a> {
     pub async fn publish(&self, queue: &str, body: &str) {
         let persistent = BasicProperties::default().with_delivery_mode(2);
         let options = BasicPublishOptions::default();
-        self.channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), persistent).await.unwrap();
+        self.channel
+            .basic_publish("".into(), queue.into(), options, body.as_bytes(), persistent)
+            .await
+            .unwrap();
     }
 
     /// The original gateway: the video into GridFS, then the message.
@@ -130,7 +138,8 @@ impl<'a> Originals<'a> {
         let mut body: Value = serde_json::from_slice(&delivery.data).unwrap();
         let video = body["video_fid"].as_str().unwrap();
         // The original's process dies of this.
-        let video = self.get("videos", video).await.expect("the video of a message that is being converted is there");
+        let video =
+            self.get("videos", video).await.expect("the video of a message that is being converted is there");
         let mp3 = original_mp3(&video)?;
         body["mp3_fid"] = json!(self.put("mp3s", &mp3).await.to_hex());
         self.publish("mp3", &dumps(&body)).await;
@@ -146,7 +155,19 @@ pub fn original_mp3(video: &[u8]) -> Option<Vec<u8>> {
     let made = Command::new(tool("FFMPEG", "ffmpeg"))
         .args(["-v", "error", "-y", "-i"])
         .arg(&from)
-        .args(["-vn", "-map_metadata", "-1", "-acodec", "libmp3lame", "-b:a", "128k", "-ar", "44100", "-ac", "2"])
+        .args([
+            "-vn",
+            "-map_metadata",
+            "-1",
+            "-acodec",
+            "libmp3lame",
+            "-b:a",
+            "128k",
+            "-ar",
+            "44100",
+            "-ac",
+            "2",
+        ])
         .arg(&to)
         .output()
         .unwrap();

@@ -12,7 +12,8 @@ type Exports = Arc<Mutex<Vec<Bytes>>>;
 /// An OpenTelemetry collector that keeps what it is sent.
 async fn collector() -> (String, Exports) {
     let exports = Exports::default();
-    let keep = |State(exports): State<Exports>, body: Bytes| async move { exports.lock().unwrap().push(body) };
+    let keep =
+        |State(exports): State<Exports>, body: Bytes| async move { exports.lock().unwrap().push(body) };
     let router = Router::new().route("/v1/traces", post(keep)).with_state(Arc::clone(&exports));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -24,9 +25,11 @@ async fn collector() -> (String, Exports) {
 fn has(exports: &Exports, service: &str, span: &str, trace: &[u8]) -> bool {
     let within = |body: &[u8], part: &[u8]| body.windows(part.len()).any(|window| window == part);
     let service = format!("tapedeck-{service}");
-    exports.lock().unwrap().iter().any(|body| {
-        within(body, trace) && within(body, span.as_bytes()) && within(body, service.as_bytes())
-    })
+    exports
+        .lock()
+        .unwrap()
+        .iter()
+        .any(|body| within(body, trace) && within(body, span.as_bytes()) && within(body, service.as_bytes()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,8 +98,10 @@ async fn metrics_say_what_happened() {
             "tapedeck_stage_seconds_bucket{stage=\"mail\",le=\"+Inf\"} 2",
         ];
         loop {
-            let text = deck.client.get(format!("http://{free}/metrics")).send().await.unwrap().text().await.unwrap();
-            let missing: Vec<_> = expected.iter().filter(|line| !text.lines().any(|is| is == **line)).collect();
+            let text =
+                deck.client.get(format!("http://{free}/metrics")).send().await.unwrap().text().await.unwrap();
+            let missing: Vec<_> =
+                expected.iter().filter(|line| !text.lines().any(|is| is == **line)).collect();
             let broker = !shape.is_distributed() || text.contains("tapedeck_broker_connected 1");
             if missing.is_empty() && broker {
                 break;
