@@ -53,7 +53,6 @@ async fn an_upload_whose_answers_are_lost_is_whole_and_there_once() {
         ("update", "fs.drafts"),
         ("delete", "fs.drafts"),
         ("delete", "fs.chunks"),
-        ("aggregate", "fs.chunks"),
     ] {
         let blob = Blob::mp3(mint());
         proxy.lose(command, collection, 2);
