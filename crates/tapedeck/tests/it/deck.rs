@@ -354,7 +354,7 @@ impl Deck {
             }
             let mut mails = self.mails_about(id);
             if self.one_mail_may_have_come_twice {
-                mails.sort_unstable_by_key(message_id);
+                mails.sort_unstable_by_key(|mail| message_id(mail));
                 mails.dedup_by_key(|mail| message_id(mail));
             }
             let mails = mails.len();
@@ -419,7 +419,7 @@ impl Deck {
 }
 
 /// By what a receiver tells a mail that came twice.
-fn message_id(mail: &String) -> Option<String> {
+fn message_id(mail: &str) -> Option<String> {
     mail.lines().find(|line| line.starts_with("Message-ID:")).map(str::to_owned)
 }
 
