@@ -8,6 +8,7 @@ mod cluster;
 mod convert;
 mod deck;
 mod docs;
+mod doctor;
 mod faults;
 mod golden;
 mod life;
