@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::files;
 
 /// The rules against the repository as it is on disk.
 pub fn check() -> Result<()> {
@@ -70,14 +71,10 @@ impl Tree {
 
     fn read(root: &Path) -> Result<Tree> {
         let mut tree = Tree { packages: packages(root)?, ..Tree::default() };
-        let (files, tracked) = match (listed(root, &["--cached", "--others"]), listed(root, &["--cached"])) {
-            (Some(files), Some(tracked)) => (files, tracked),
-            // A source archive has no history: there, everything counts as tracked.
-            _ => (walked(root)?, walked(root)?),
-        };
+        let tracked = files::tracked(root)?;
         tree.tracked =
             tracked.iter().filter_map(|path| path.split_once('/')).map(|(top, _)| top.into()).collect();
-        for file in files {
+        for file in files::all(root)? {
             let wanted = file.ends_with(".rs") || file.ends_with("Cargo.toml") || file == "ARCHITECTURE.md";
             if wanted && root.join(&file).is_file() {
                 let text = fs::read_to_string(root.join(&file));
@@ -101,41 +98,6 @@ impl Tree {
         let sources = self.texts.iter().filter(|(path, _)| path.ends_with(".rs"));
         sources.map(|(path, text)| (path.as_str(), text.as_str()))
     }
-}
-
-/// What git lists, or nothing where there is no git or no clone.
-fn listed(root: &Path, which: &[&str]) -> Option<BTreeSet<String>> {
-    let mut git = Command::new("git");
-    // A clone that belongs to another user is common in containers, and reading it is harmless.
-    git.args(["-c", "safe.directory=*", "ls-files", "-z", "--exclude-standard"])
-        .args(which)
-        .current_dir(root);
-    let output = git.output().ok().filter(|output| output.status.success())?;
-    let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    Some(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
-}
-
-fn walked(root: &Path) -> Result<BTreeSet<String>> {
-    let mut files = BTreeSet::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let entries =
-            fs::read_dir(&folder).with_context(|| format!("{} could not be listed", folder.display()))?;
-        for entry in entries {
-            let path = entry?.path();
-            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-            if path.is_file() {
-                files.insert(name);
-            } else if !is_ignored(&name) {
-                folders.push(path);
-            }
-        }
-    }
-    Ok(files)
-}
-
-fn is_ignored(folder: &str) -> bool {
-    matches!(folder, ".git" | "target" | "data") || folder.ends_with("node_modules")
 }
 
 fn packages(root: &Path) -> Result<Vec<Package>> {

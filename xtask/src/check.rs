@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{architecture, licences, setup};
+use crate::{architecture, licences, secrets, setup};
 
 pub const HELP: &str = "\
-Checks formatting, architecture (ARCHITECTURE.md and the arrows between crates and modules), licences (deny.toml),
-clippy and rustdoc, the last two with warnings as errors. Runs all of them and then says which failed.
+Checks formatting, architecture (ARCHITECTURE.md and the arrows between crates and modules), that no file holds a secret,
+licences (deny.toml), clippy and rustdoc, the last two with warnings as errors. Runs all of them and then says which failed.
 
 Usage: cargo xtask check
 ";
@@ -24,6 +24,7 @@ const STEPS: &[Step] = &[
     ("tools", tools),
     ("format", format),
     ("architecture", architecture::check),
+    ("secrets", secrets::check),
     ("licences", licences::check),
     ("clippy", clippy),
     ("rustdoc", rustdoc),

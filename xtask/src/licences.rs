@@ -11,17 +11,38 @@ use toml::Table;
 /// What we release for; packages of other systems alone are not in it.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Every package of Cargo.lock that a build for our target can use, against deny.toml.
+/// Every package that a build for our target compiles, against deny.toml.
 pub fn check() -> Result<()> {
     let path = crate::root().join("deny.toml");
     let text = fs::read_to_string(&path).with_context(|| format!("{} could not be read", path.display()))?;
     let policy = Policy::read(&text).context("deny.toml is not understood")?;
     let metadata = crate::metadata(&["--locked", "--all-features", "--filter-platform", TARGET])?;
-    let faults = policy.faults(&Packages::read(&metadata)?);
+    let faults = policy.faults(&Packages::read(&metadata, &built()?)?);
     if faults.is_empty() {
         return Ok(());
     }
     bail!("{}", faults.join("\n"))
+}
+
+/// Name and version of each package that a build for our target compiles. `cargo metadata` lists more: what some crate would
+/// take in with a feature that nobody turns on (`dep?/feature`).
+fn built() -> Result<BTreeSet<(String, String)>> {
+    let mut tree = crate::cargo();
+    tree.args(["tree", "--workspace", "--all-features", "--locked", "--target", TARGET]);
+    tree.args(["--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}"]);
+    let output = tree.output().context("cargo tree could not be started; is cargo on the PATH?")?;
+    if !output.status.success() {
+        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(name_and_version).collect())
+}
+
+/// From `serde v1.0.228 (proc-macro) (*)`.
+fn name_and_version(line: &str) -> Option<(String, String)> {
+    let mut words = line.split_whitespace();
+    let name = words.next()?;
+    let version = words.next()?.strip_prefix('v')?;
+    Some((name.into(), version.into()))
 }
 
 /// deny.toml, as far as we read it.
@@ -137,7 +158,7 @@ struct Packages {
 }
 
 impl Packages {
-    fn read(metadata: &Json) -> Result<Packages> {
+    fn read(metadata: &Json, built: &BTreeSet<(String, String)>) -> Result<Packages> {
         let text = |value: &Json| value.as_str().map(str::to_string);
         let mut asked_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for node in metadata["resolve"]["nodes"].as_array().context("cargo metadata resolved nothing")? {
@@ -150,11 +171,13 @@ impl Packages {
         let mut all = Vec::new();
         for package in metadata["packages"].as_array().context("cargo metadata lists no packages")? {
             let id = text(&package["id"]).context("a package without an id")?;
-            if asked_by.contains_key(&id) {
+            let name = text(&package["name"]).context("a package without a name")?;
+            let version = text(&package["version"]).unwrap_or_default();
+            if asked_by.contains_key(&id) && built.contains(&(name.clone(), version.clone())) {
                 all.push(Package {
                     id,
-                    name: text(&package["name"]).context("a package without a name")?,
-                    version: text(&package["version"]).unwrap_or_default(),
+                    name,
+                    version,
                     licence: text(&package["license"]),
                     source: text(&package["source"]),
                 });
@@ -218,7 +241,31 @@ mod tests {
             ],
             "resolve": { "nodes": [{ "id": "a", "dependencies": ["b"] }, { "id": "b", "dependencies": [] }] },
         });
-        Policy::read(POLICY).unwrap().faults(&Packages::read(&metadata).unwrap())
+        let built =
+            [("services", "0.1.0"), (name, "1.2.3")].map(|(name, version)| (name.into(), version.into()));
+        Policy::read(POLICY).unwrap().faults(&Packages::read(&metadata, &built.into()).unwrap())
+    }
+
+    #[test]
+    fn what_is_built_is_read_from_cargos_tree() {
+        let read = |line| name_and_version(line).map(|(name, version)| format!("{name} {version}"));
+        assert_eq!(read("serde_derive v1.0.228 (proc-macro) (*)").as_deref(), Some("serde_derive 1.0.228"));
+        assert_eq!(read("xtask v0.1.0 (/home/me/xtask)").as_deref(), Some("xtask 0.1.0"));
+        assert_eq!(read(""), None);
+    }
+
+    #[test]
+    fn a_package_that_only_an_unused_feature_takes_in_is_not_judged() {
+        let packages = |built: &[(&str, &str)]| {
+            let built = built.iter().map(|(name, version)| (name.to_string(), version.to_string())).collect();
+            let metadata = serde_json::json!({
+                "packages": [{ "id": "c", "name": "ring", "version": "1.0.0", "license": "MIT", "source": CRATES_IO }],
+                "resolve": { "nodes": [{ "id": "c", "dependencies": [] }] },
+            });
+            Policy::read(POLICY).unwrap().faults(&Packages::read(&metadata, &built).unwrap())
+        };
+        assert_eq!(packages(&[("ring", "1.0.0")]).len(), 1);
+        assert_eq!(packages(&[]).len(), 0);
     }
 
     const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";

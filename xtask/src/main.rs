@@ -1,12 +1,16 @@
-//! The project's own commands: `cargo xtask setup | run | test | check | bench`.
+//! The project's own commands: `cargo xtask setup | run | test | check | manifests | bench`.
 //!
 //! There is no argument parser and no system library in here, so that a fresh machine compiles it in seconds.
 
 mod architecture;
 mod bench;
 mod check;
+mod files;
 mod licences;
+mod manifests;
 mod run;
+mod secrets;
+mod servers;
 mod setup;
 mod test;
 
@@ -26,7 +30,8 @@ Commands:
   setup [--tests]     install what the build needs (--tests: what the tests need too)
   run [-- ARGUMENTS]  build the server and start it: tapedeck serve --data ./data ARGUMENTS
   test [FILTER...]    run every test of the workspace, or those that match
-  check               formatting, architecture, licences, clippy, rustdoc
+  check               formatting, architecture, secrets, licences, clippy, rustdoc
+  manifests           Kubernetes manifests, Prometheus rules, dashboards
   bench [OPTIONS]     measure `tapedeck convert` beside FFmpeg; writes docs/performance.md
 
 `cargo xtask <COMMAND> --help` says more about one command.
@@ -58,6 +63,7 @@ fn dispatch(command: &str, arguments: Vec<OsString>) -> Result<()> {
         "run" => run::command(&arguments),
         "test" => test::command(&arguments),
         "check" => check::command(&arguments),
+        "manifests" => manifests::command(&arguments),
         "bench" => bench::command(&arguments),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
@@ -73,6 +79,7 @@ fn help(command: &str) -> &'static str {
         "run" => run::HELP,
         "test" => test::HELP,
         "check" => check::HELP,
+        "manifests" => manifests::HELP,
         "bench" => bench::HELP,
         _ => HELP,
     }

@@ -46,28 +46,33 @@ pub fn command(arguments: &[OsString]) -> Result<()> {
 /// Builds `tapedeck` in release mode and says where Cargo put it.
 pub fn binary() -> Result<PathBuf> {
     let mut build = crate::cargo();
-    build.args(["build", "--release", "-p", "tapedeck", "--message-format", "json-render-diagnostics"]);
-    build.stdout(Stdio::piped());
+    build.args(["build", "--release", "-p", "tapedeck"]);
+    executable_of(&mut build, "tapedeck")
+}
+
+/// Runs a `cargo build` and says where Cargo put the program of that name.
+pub fn executable_of(build: &mut Command, name: &str) -> Result<PathBuf> {
+    build.args(["--message-format", "json-render-diagnostics"]).stdout(Stdio::piped());
     let mut child = build.spawn().context("cargo build could not be started; is cargo on the PATH?")?;
     let messages = child.stdout.take().context("cargo's standard output is not ours to read")?;
     let mut binary = None;
     for message in BufReader::new(messages).lines() {
         let message = message.context("cargo's messages could not be read")?;
-        binary = executable(&message).or(binary);
+        binary = executable(&message, name).or(binary);
     }
     let status = child.wait().context("cargo build could not be waited for")?;
     if !status.success() {
-        bail!("{} ended with {status}; the compiler's message stands above", crate::line(&build));
+        bail!("{} ended with {status}; the compiler's message stands above", crate::line(build));
     }
-    binary.context(
-        "cargo build named no executable `tapedeck`; does crates/tapedeck still build a binary of that name?",
-    )
+    binary.with_context(|| {
+        format!("cargo build named no executable `{name}`; is there still a binary of that name?")
+    })
 }
 
-fn executable(message: &str) -> Option<PathBuf> {
+fn executable(message: &str, name: &str) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    let ours = message["reason"] == "compiler-artifact" && message["target"]["name"] == "tapedeck";
-    message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
+    let wanted = message["reason"] == "compiler-artifact" && message["target"]["name"] == name;
+    message["executable"].as_str().filter(|_| wanted).map(PathBuf::from)
 }
 
 fn names_data(arguments: &[OsString]) -> bool {
@@ -89,10 +94,11 @@ mod tests {
     #[test]
     fn the_executable_is_read_from_cargos_messages() {
         let ours = r#"{"reason":"compiler-artifact","target":{"name":"tapedeck"},"executable":"/t/release/tapedeck"}"#;
-        assert_eq!(executable(ours), Some("/t/release/tapedeck".into()));
+        assert_eq!(executable(ours, "tapedeck"), Some("/t/release/tapedeck".into()));
+        assert_eq!(executable(ours, "another"), None);
         let library = r#"{"reason":"compiler-artifact","target":{"name":"services"},"executable":null}"#;
-        assert_eq!(executable(library), None);
-        assert_eq!(executable("not JSON"), None);
+        assert_eq!(executable(library, "services"), None);
+        assert_eq!(executable("not JSON", "tapedeck"), None);
     }
 
     #[test]

@@ -10,31 +10,44 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::servers::Servers;
 use crate::setup::{self, Tools};
 
 pub const HELP: &str = "\
 Runs every test of the workspace, the end-to-end and browser tests among them, by cargo-nextest where it is installed,
 else by cargo test. What they lack is installed first, as by `cargo xtask setup --tests`; nothing is skipped.
+RabbitMQ, MariaDB and MongoDB (mongod, or SecantusDB where there is none) run for the tests, on free ports in a temporary
+folder, and end with them.
 
 Usage: cargo xtask test [FILTER...]
 
 Arguments go to the test runner: a part of a test's name, or its options (nextest: -E 'package(engine)').
-The tests are told by FFMPEG, CHROMIUM and NODE where these programs are.
+The tests are told by FFMPEG, CHROMIUM and NODE where these programs are; by TAPEDECK_TEST_VENV and TAPEDECK_TEST_PYTHON
+where the Python environment is; by TAPEDECK_TEST_AMQP, TAPEDECK_TEST_AMQP_API, TAPEDECK_TEST_MYSQL and
+TAPEDECK_TEST_MONGODB (or MONGODB_URI) where the servers are. Those that you set are used instead of starting one.
 ";
 
 const FEATURES: &str = "tapedeck/failpoints";
+
+/// What the tests find on this machine.
+struct Place {
+    tools: Tools,
+    servers: Servers,
+}
 
 /// `cargo xtask test [filter...]`.
 pub fn command(arguments: &[OsString]) -> Result<()> {
     let start = Instant::now();
     let tools = setup::tests()?;
+    let servers = Servers::start(FEATURES, |program| tell_of_tools(program, &tools))?;
+    let place = Place { tools, servers };
     let nextest =
         crate::cargo().args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success());
     let (mut count, mut passed) =
-        if nextest { run_nextest(&tools, arguments)? } else { run_cargo_test(&tools, arguments)? };
+        if nextest { run_nextest(&place, arguments)? } else { run_cargo_test(&place, arguments)? };
     // cargo test has run them already; nextest cannot.
     if nextest && arguments.is_empty() && has_doc_tests(&crate::root())? {
-        let (more, fine) = run_doc_tests(&tools)?;
+        let (more, fine) = run_doc_tests(&place)?;
         count += more;
         passed &= fine;
     }
@@ -49,8 +62,8 @@ pub fn command(arguments: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-fn run_nextest(tools: &Tools, arguments: &[OsString]) -> Result<(u64, bool)> {
-    let mut nextest = with_tools(crate::cargo(), tools);
+fn run_nextest(place: &Place, arguments: &[OsString]) -> Result<(u64, bool)> {
+    let mut nextest = in_place(crate::cargo(), place);
     nextest.args(["nextest", "run", "--workspace", "--features", FEATURES]);
     if !arguments.iter().any(|argument| argument.to_string_lossy().contains("-fail")) {
         nextest.arg("--no-fail-fast");
@@ -62,15 +75,15 @@ fn run_nextest(tools: &Tools, arguments: &[OsString]) -> Result<(u64, bool)> {
     Ok((nextest_count(&said), child.wait()?.success()))
 }
 
-fn run_cargo_test(tools: &Tools, arguments: &[OsString]) -> Result<(u64, bool)> {
-    let mut test = with_tools(crate::cargo(), tools);
+fn run_cargo_test(place: &Place, arguments: &[OsString]) -> Result<(u64, bool)> {
+    let mut test = in_place(crate::cargo(), place);
     test.args(["test", "--workspace", "--features", FEATURES, "--no-fail-fast"]).args(arguments);
     let (status, said) = run_libtest(test)?;
     Ok((libtest_count(&said), status.success()))
 }
 
-fn run_doc_tests(tools: &Tools) -> Result<(u64, bool)> {
-    let mut test = with_tools(crate::cargo(), tools);
+fn run_doc_tests(place: &Place) -> Result<(u64, bool)> {
+    let mut test = in_place(crate::cargo(), place);
     test.args(["test", "--doc", "--workspace", "--features", FEATURES]);
     let (status, said) = run_libtest(test)?;
     Ok((libtest_count(&said), status.success()))
@@ -83,8 +96,15 @@ fn run_libtest(mut command: Command) -> Result<(ExitStatus, String)> {
     Ok((child.wait()?, said))
 }
 
-fn with_tools(mut cargo: Command, tools: &Tools) -> Command {
-    cargo.env("FFMPEG", &tools.ffmpeg).env("CHROMIUM", &tools.chromium).env("NODE", &tools.node);
+fn tell_of_tools(command: &mut Command, tools: &Tools) {
+    command.env("FFMPEG", &tools.ffmpeg).env("CHROMIUM", &tools.chromium).env("NODE", &tools.node);
+    command.env("TAPEDECK_TEST_VENV", tools.venv.folder());
+    command.env("TAPEDECK_TEST_PYTHON", tools.venv.program("python3"));
+}
+
+fn in_place(mut cargo: Command, place: &Place) -> Command {
+    tell_of_tools(&mut cargo, &place.tools);
+    cargo.envs(place.servers.variables().iter().cloned());
     // Our pipe hides the terminal from them.
     if stderr().is_terminal()
         && env::var_os("NO_COLOR").is_none()

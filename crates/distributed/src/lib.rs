@@ -2,8 +2,9 @@
 //! for mails. What is written here, the original services can read, and the other way round.
 
 mod mongo;
-mod mysql;
+pub mod mysql;
 mod rabbit;
-mod smtp;
+pub mod smtp;
 
+pub use mongo::{GridFs, GridFsSource, Mongo, MongoJobs};
 pub use rabbit::{QueueDepth, QueueReport, RabbitOptions, RabbitReport, RabbitWake, probe as probe_rabbit};

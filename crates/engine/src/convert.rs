@@ -1,5 +1,7 @@
 //! One conversion, from source to sink, in this process.
 
+use std::cell::Cell;
+use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ pub struct Summary {
     pub container: String,
     /// The codec of its sound: `aac`, `opus` …
     pub codec: String,
+    /// Bytes that were read of the video, those read twice counted twice; by [`crate::Input::Ranges`], what the source gave.
+    pub bytes_read: u64,
 }
 
 impl Summary {
@@ -47,7 +51,8 @@ pub fn convert(
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Summary, Error> {
     let pulse = Pulse::new(watch);
-    let mut sound = Sound::open(source, &pulse)?;
+    let source = Counted { source, bytes: Cell::new(0) };
+    let mut sound = Sound::open(&source, &pulse)?;
     let length = sound.length(limits)?;
     let (rate, channels) = sound.start()?;
     let format = Format::choose(options.preset, rate, channels);
@@ -74,6 +79,7 @@ pub fn convert(
         bytes: output.bytes,
         container: sound.container(),
         codec: sound.codec().to_owned(),
+        bytes_read: source.bytes.get(),
     })
 }
 
@@ -117,6 +123,24 @@ fn tame(samples: &mut [f32]) {
 
 fn time(samples: u64, rate: u32) -> Duration {
     Duration::from_secs_f64(samples as f64 / f64::from(rate.max(1)))
+}
+
+/// The source, and how much was read of it.
+struct Counted<'a> {
+    source: &'a dyn Source,
+    bytes: Cell<u64>,
+}
+
+impl Source for Counted<'_> {
+    fn len(&self) -> io::Result<u64> {
+        self.source.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.source.read_at(offset, buf)?;
+        self.bytes.set(self.bytes.get() + n as u64);
+        Ok(n)
+    }
 }
 
 /// The sink, in pieces of 64 KiB, counted and limited.

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// The video: bytes readable at any offset.
+/// The video: bytes readable at any offset, the same ones every time.
 ///
-/// A `Source` must not panic: it is called from within libav, and the process would end.
+/// A `Source` that is given to [`convert()`](crate::convert()) must not panic: it is called from within libav, and the process would end.
 #[expect(
     clippy::len_without_is_empty,
     reason = "an empty video is an error of the conversion, not a case of its own"

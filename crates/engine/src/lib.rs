@@ -2,8 +2,9 @@
 //!
 //! libav reads the container and decodes the sound, LAME encodes it, and each conversion runs in a process of its own.
 //! [`convert()`] does the work in the calling process; [`Engine::convert`] does the same work in a child that is given its
-//! input, its output and a control socket, and no environment; the child runs [`engine_main`]. It limits its memory, processor
-//! time, files and privileges; that the kernel also denies it paths and sockets (Landlock, seccomp) is to come.
+//! input, its output and a control socket, and no environment; the child runs [`engine_main`]. Its input is the file itself or, where
+//! the video is no file, a socket on which it asks the parent for ranges ([`Input`]). It limits its memory, processor time, files and
+//! privileges; that the kernel also denies it paths and sockets (Landlock, seccomp) is to come.
 //!
 //! There is no network in here, no async runtime, no database and no path: what is read and written arrives as
 //! descriptors or through [`Source`] and [`Sink`]. There is no temporary file, and no video is ever decoded.

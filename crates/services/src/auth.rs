@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     ports::{Auth, AuthError, Identity, Role, Swap, User, Users},
 };
-use accounts::Verifier;
+use accounts::{Verifier, is_hash};
 use async_trait::async_trait;
 use std::sync::Arc;
 use throttle::Throttle;
@@ -33,6 +33,7 @@ pub struct LocalAuth {
     verifier: Verifier,
     throttle: Throttle,
     set_up_token: Option<String>,
+    rehash: bool,
 }
 
 impl LocalAuth {
@@ -46,7 +47,12 @@ impl LocalAuth {
         set_up_token: Option<String>,
     ) -> LocalAuth {
         let throttle = Throttle::new(failures_per_minute);
-        LocalAuth { users, key, clock, verifier: Verifier::default(), throttle, set_up_token }
+        LocalAuth { users, key, clock, verifier: Verifier::default(), throttle, set_up_token, rehash: true }
+    }
+
+    /// Leaves passwords that an original service stored as they are: it compares them so.
+    pub fn without_rehash(self) -> LocalAuth {
+        LocalAuth { rehash: false, ..self }
     }
 
     /// The claims of a token, if it is ours, in time, and its user still exists.
@@ -54,10 +60,26 @@ impl LocalAuth {
         let claims = self.key.verify(token, self.clock.now()).ok_or(AuthError::NotAuthorized)?;
         let user = self.users.find(&claims.username).await?.ok_or(AuthError::NotAuthorized)?;
         // Another password, or another holder of the same address, voids what was signed before. An original's token tells neither.
-        if claims.pw.as_ref().is_some_and(|pw| *pw != tokens::password_mark(&user.password)) {
+        if claims.pw.as_ref().is_some_and(|pw| *pw != self.key.password_mark(&user.password)) {
             return Err(AuthError::NotAuthorized);
         }
         Ok((claims, Identity { email: user.email, role: user.role }))
+    }
+
+    /// The user, whose password is stored as a hash from now on, if an original service stored it as it is.
+    async fn rehashed(&self, user: User) -> Result<User, AuthError> {
+        if !self.rehash || is_hash(&user.password) {
+            return Ok(user);
+        }
+        let hash = hash_password(user.password.clone()).await?;
+        match self.users.replace_password(&user.email, &user.password, &hash).await? {
+            Swap::Won => {
+                tracing::info!(email = %user.email, "a password that was stored as it is, is stored as a hash now");
+                Ok(User { password: hash, ..user })
+            }
+            // Another sign-in of the same moment did it, or the password was changed.
+            Swap::Lost => self.users.find(&user.email).await?.ok_or(AuthError::InvalidCredentials),
+        }
     }
 
     fn token(&self, user: &User) -> String {
@@ -75,9 +97,9 @@ impl Auth for LocalAuth {
         let turn = self.verifier.turn().await?;
         let attempt = self.throttle.attempt(email, client)?;
         let user = self.users.find(email).await?;
-        let hash = user.as_ref().map(|user| user.password.clone());
-        match (user, turn.verify(password, hash).await) {
-            (Some(user), true) => Ok(self.token(&user)),
+        let stored = user.as_ref().map(|user| user.password.clone());
+        match (user, turn.verify(password, stored).await) {
+            (Some(user), true) => Ok(self.token(&self.rehashed(user).await?)),
             _ => {
                 attempt.failed();
                 Err(AuthError::InvalidCredentials)

@@ -4,13 +4,18 @@ mod conversion;
 
 use crate::{
     failpoints,
-    job::{Event, Job, Task},
+    job::{Event, Job, Neighbour, State, Task},
     message::Queue,
-    ports::{Blobs, Settled, Wake},
+    neighbours::{self, Received},
+    ports::{Blobs, Delivery, Settled, Wake},
     transition::{Ledger, TransitionError},
 };
 use engine::Engine;
-use std::{sync::Arc, time::Duration};
+use jiff::SignedDuration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -51,15 +56,31 @@ pub struct Stop {
     pub converting: CancellationToken,
 }
 
+/// A message in hand is given back to the broker after so long, whatever becomes of the job: the record carries it, and brokers take
+/// a channel away from whoever holds a message for half an hour.
+const HOLD: Duration = Duration::from_secs(10 * 60);
+/// While messages come without a pause, the records are read this often for jobs that no message tells of.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A job that has been waiting for less is left to its wake-up, which is on its way.
+const FRESH: SignedDuration = SignedDuration::from_millis(200);
+
+/// A job that is ours now, with the message that told of it.
+struct Claimed {
+    job: Job,
+    delivery: Option<Delivery>,
+}
+
 /// Converts until `stop.claiming`, then ends when the last conversion has.
 pub async fn run(converter: Converter, stop: Stop) {
     let slots = Arc::new(Semaphore::new(converter.settings.slots.max(1)));
     let conversions = TaskTracker::new();
+    let mut looked = None;
     while let Some(slot) = stop.claiming.run_until_cancelled(Arc::clone(&slots).acquire_owned()).await {
         let slot = slot.expect("the semaphore is never closed");
-        match converter.next_job(&stop.claiming).await {
-            Ok(Some(job)) => {
-                conversions.spawn(converter.clone().convert_claimed(job, stop.converting.clone(), slot));
+        match converter.next_job(&mut looked, &stop.claiming).await {
+            Ok(Some(claimed)) => {
+                conversions.spawn(converter.clone().convert_claimed(claimed, stop.converting.clone(), slot));
             }
             Ok(None) => {}
             Err(error) => {
@@ -77,23 +98,86 @@ pub async fn run(converter: Converter, stop: Stop) {
 
 impl Converter {
     /// A job that is ours now; `None` after a while without one, or at the shutdown.
-    async fn next_job(&self, stop: &CancellationToken) -> Result<Option<Job>, TransitionError> {
-        // The longest waiting first. Several workers may want the same: those who lose try the next.
-        for job in self.ledger.jobs.due(Task::Convert, self.ledger.clock.now(), 16).await? {
-            if let Some(job) = self.claim(&job).await? {
-                return Ok(Some(job));
+    async fn next_job(
+        &self,
+        looked: &mut Option<Instant>,
+        stop: &CancellationToken,
+    ) -> Result<Option<Claimed>, TransitionError> {
+        let neighbour = self.ledger.policy.neighbours.converter;
+        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            *looked = Some(Instant::now());
+            if let Some(job) = self.longest_waiting().await? {
+                return Ok(Some(Claimed { job, delivery: None }));
             }
         }
         tokio::select! {
-            delivery = self.wake.next(Queue::Video) => (delivery.settle)(Settled::Done),
-            () = tokio::time::sleep(self.settings.poll) => {}
-            () = stop.cancelled() => {}
+            delivery = self.wake.next(Queue::Video), if neighbour != Neighbour::Original => {
+                self.claim_by_message(delivery).await
+            }
+            () = tokio::time::sleep(self.settings.poll) => {
+                // No message for a while: what waits is not told of by any.
+                *looked = None;
+                Ok(None)
+            }
+            () = stop.cancelled() => Ok(None),
+        }
+    }
+
+    /// The longest waiting job that is due. Several workers may want the same: those who lose try the next.
+    async fn longest_waiting(&self) -> Result<Option<Job>, TransitionError> {
+        let now = self.ledger.clock.now();
+        for job in self.ledger.jobs.due(Task::Convert, now, 16).await? {
+            if job.state == State::Queued && now.duration_since(job.since()) < FRESH {
+                continue;
+            }
+            if self.ledger.policy.neighbours.converter == Neighbour::Original && job.state == State::Queued {
+                // An original converter has had its time, and its broker lost the message: once more.
+                self.publish_again(&job).await?;
+            } else if let Some(job) = self.claim(&job, false).await? {
+                return Ok(Some(job));
+            }
         }
         Ok(None)
     }
 
-    async fn claim(&self, job: &Job) -> Result<Option<Job>, TransitionError> {
-        match self.ledger.apply_to(job, Event::Claim { worker: self.ledger.worker.to_string() }).await {
+    async fn publish_again(&self, job: &Job) -> Result<(), TransitionError> {
+        match self.ledger.apply_to(job, Event::PublishAgain).await {
+            Ok(_) | Err(TransitionError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The job that a message tells of, if there is one to be had.
+    async fn claim_by_message(&self, delivery: Delivery) -> Result<Option<Claimed>, TransitionError> {
+        let Delivery { message, trace, settle } = delivery;
+        let received = neighbours::received_video(&self.ledger, &*self.blobs, &message, trace.clone()).await;
+        failpoints::reach("conversion.told");
+        let claimed = match received {
+            Ok(Received::Job(job)) => self.claim(&job, true).await,
+            Ok(Received::Over) => Ok(None),
+            Ok(Received::Dead(reason)) => {
+                tracing::warn!(video_fid = %message.video_fid, reason, "a message on the queue of videos is put aside");
+                settle(Settled::Dead(reason));
+                return Ok(None);
+            }
+            Err(error) => Err(error.into()),
+        };
+        match claimed {
+            Ok(Some(job)) => Ok(Some(Claimed { job, delivery: Some(Delivery { message, trace, settle }) })),
+            Ok(None) => {
+                settle(Settled::Done);
+                Ok(None)
+            }
+            Err(error) => {
+                settle(Settled::Later);
+                Err(error)
+            }
+        }
+    }
+
+    async fn claim(&self, job: &Job, by_message: bool) -> Result<Option<Job>, TransitionError> {
+        let claim = Event::Claim { worker: self.ledger.worker.to_string(), by_message };
+        match self.ledger.apply_to(job, claim).await {
             Ok(claimed) => {
                 failpoints::reach("conversion.claimed");
                 Ok(claimed)
@@ -103,9 +187,23 @@ impl Converter {
         }
     }
 
-    async fn convert_claimed(self, job: Job, stop: CancellationToken, _slot: OwnedSemaphorePermit) {
+    async fn convert_claimed(self, claimed: Claimed, stop: CancellationToken, _slot: OwnedSemaphorePermit) {
         use tracing::Instrument;
+        let Claimed { job, delivery } = claimed;
         let span = tracing::info_span!("conversion", job = %job.id, request_id = %job.request_id, attempt = job.attempt);
-        conversion::run(&self, job, stop).instrument(span).await;
+        crate::trace::continue_in(&span, job.trace.as_deref());
+        let conversion = conversion::run(&self, job, stop).instrument(span);
+        let mut settle = delivery.map(|delivery| delivery.settle);
+        tokio::pin!(conversion);
+        if tokio::time::timeout(HOLD, &mut conversion).await.is_err() {
+            if let Some(settle) = settle.take() {
+                settle(Settled::Done);
+            }
+            conversion.await;
+        }
+        failpoints::reach("conversion.ended");
+        if let Some(settle) = settle {
+            settle(Settled::Done);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Named points at which a test can kill the process or break it on purpose; empty in every build without the feature.
 
 /// Every point, in the order in which an upload, its conversion and its mail pass them. The kill suite walks this list.
-pub const POINTS: [&str; 22] = [
+pub const POINTS: [&str; 25] = [
     "upload.recorded",
     "upload.first_bytes_written",
     "upload.written",
@@ -10,6 +10,7 @@ pub const POINTS: [&str; 22] = [
     "upload.committed",
     "upload.queued",
     "relay.published",
+    "conversion.told",
     "conversion.claimed",
     "conversion.intended",
     "conversion.first_bytes_written",
@@ -20,7 +21,9 @@ pub const POINTS: [&str; 22] = [
     "conversion.committed",
     "conversion.verified",
     "conversion.converted",
+    "conversion.ended",
     "sweeper.deleted",
+    "mail.told",
     "mail.claimed",
     "mail.delivered",
     "mail.sent",

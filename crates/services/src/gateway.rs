@@ -24,6 +24,7 @@ use axum::{
     routing::{any, get, post},
 };
 use events::Feed;
+use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -46,12 +47,27 @@ pub struct Settings {
     pub poll: Duration,
     /// Tokens and so sessions live for so long.
     pub session: Duration,
+    /// Who may download an MP3 that no record names.
+    pub legacy_downloads: LegacyDownloads,
     /// For the page, in words: the longest sound.
     pub max_duration: String,
     /// For the page, in words: how long MP3s are kept.
     pub mp3_kept: String,
     /// For the page, in words: how long videos of failed jobs are kept.
     pub failed_video_kept: String,
+}
+
+/// Who may download an MP3 that no record names: one that original services made before Tapedeck came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LegacyDownloads {
+    /// Nobody; `tapedeck adopt` gives it an owner.
+    #[default]
+    Nobody,
+    /// Administrators.
+    Admin,
+    /// Whoever can sign in and knows its id, as it was with the originals.
+    AnyUser,
 }
 
 /// The gateway's state.

@@ -1,8 +1,9 @@
 //! What every HTTP face shares: request ids, problem+json, credentials in headers, health.
 
+use crate::{measures, trace};
 use axum::{
     Json, Router,
-    extract::Request,
+    extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -15,6 +16,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     pin::Pin,
     sync::Arc,
+    time::Instant,
 };
 use tracing::Instrument;
 
@@ -42,10 +44,17 @@ pub async fn with_request_id(request: Request, next: Next) -> Response {
         })
         .map_or_else(crate::random_hex::<8>, str::to_owned);
     let span = tracing::info_span!("request", request_id = %id, method = %request.method(), path = request.uri().path());
+    trace::continue_in(
+        &span,
+        request.headers().get(trace::TRACEPARENT).and_then(|parent| parent.to_str().ok()),
+    );
     let quiet = matches!(request.uri().path(), "/livez" | "/readyz");
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
+    let (method, began) = (request.method().clone(), Instant::now());
     let answered = async {
         let mut response = next.run(request).await;
         let status = response.status().as_u16();
+        measures::request(route, method.as_str(), status, began.elapsed());
         if quiet {
             tracing::debug!(status, "answered");
         } else {

@@ -47,6 +47,11 @@ impl Id {
         Id(bytes)
     }
 
+    /// Its twelve bytes.
+    pub const fn to_bytes(self) -> [u8; 12] {
+        self.0
+    }
+
     /// A number that is stable for this id and spread evenly over ids, in `0.0..1.0`: jitter without a random source.
     pub fn spread(self) -> f64 {
         // FNV-1a over the twelve bytes.

@@ -10,9 +10,14 @@ mod transitions;
 
 pub use transitions::{Event, Refused, Verdict};
 
-use crate::{id::Id, message::Queue, ports::Blob};
+use crate::{
+    id::Id,
+    message::{Message, Queue},
+    ports::Blob,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::{collections::BTreeSet, fmt};
 
 /// The record of one job.
@@ -56,6 +61,18 @@ pub struct Job {
     pub history: Vec<Passage>,
     /// The id of the request that brought it.
     pub request_id: String,
+    /// The W3C `traceparent` of the request that brought it: all that is done for the job is told under it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trace: Option<String>,
+    /// Keys of the message that brought it which we do not know; they pass through.
+    #[serde(skip_serializing_if = "Map::is_empty", default)]
+    pub others: Map<String, Value>,
+    /// Until then a neighbour that is not ours may hold the wake-up: only who has the message takes the job.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub handed_over: Option<Timestamp>,
+    /// Until then a neighbour that is not ours may look for the video: it stays, though nobody of ours needs it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub video_needed: Option<Timestamp>,
     /// When it was made.
     pub created: Timestamp,
     /// When it last changed.
@@ -91,6 +108,18 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 8] = [
+        State::Receiving,
+        State::Queued,
+        State::Converting,
+        State::RetryWait,
+        State::Converted,
+        State::Failed,
+        State::Cancelled,
+        State::Expired,
+    ];
+
     /// Its name, as in the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -200,6 +229,8 @@ pub enum MailState {
     Pending,
     /// A notifier has it.
     Sending,
+    /// A neighbour that is not ours was told of it by its queue message: it is that one's, or whose hands the message comes into.
+    HandedOver,
     /// The mail server took it.
     Sent,
     /// It was refused for good.
@@ -216,6 +247,40 @@ pub struct Passage {
     /// Why, where the state alone does not say it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
+}
+
+/// Who converts, and who notifies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Neighbour {
+    /// Our own services alone.
+    #[default]
+    Ours,
+    /// An original service alone.
+    Original,
+    /// Both take from one queue.
+    Mixed,
+}
+
+/// The services of others beside ours. What they hold of a queue, we cannot see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbours {
+    /// Who converts.
+    pub converter: Neighbour,
+    /// Who notifies.
+    pub notification: Neighbour,
+    /// A message that the broker has taken is theirs for so long.
+    pub handover: SignedDuration,
+}
+
+impl Default for Neighbours {
+    fn default() -> Neighbours {
+        Neighbours {
+            converter: Neighbour::Ours,
+            notification: Neighbour::Ours,
+            handover: SignedDuration::from_hours(6),
+        }
+    }
 }
 
 /// How long, how often: the times and counts of a job's life.
@@ -239,6 +304,8 @@ pub struct Policy {
     pub failed_video_kept: SignedDuration,
     /// How long an ended record is kept, so that a late message finds its end.
     pub tombstone_kept: SignedDuration,
+    /// The services of others.
+    pub neighbours: Neighbours,
 }
 
 impl Default for Policy {
@@ -255,6 +322,7 @@ impl Default for Policy {
             mp3_kept: days(30),
             failed_video_kept: days(7),
             tombstone_kept: days(30),
+            neighbours: Neighbours::default(),
         }
     }
 }
@@ -321,6 +389,10 @@ impl Job {
             error: None,
             history: vec![Passage { at: now, to: State::Receiving, why: None }],
             request_id,
+            trace: None,
+            others: Map::new(),
+            handed_over: None,
+            video_needed: None,
             created: now,
             updated: now,
             expires: None,
@@ -335,14 +407,55 @@ impl Job {
         format!("{}.mp3", if stem.is_empty() { &self.file_name } else { stem })
     }
 
+    /// A job whose video somebody else stored, and told of by a queue message: queued, and converted as the originals do.
+    pub fn adopted(message: &Message, file_name: String, size: u64, now: Timestamp) -> Job {
+        let new = Job::receiving(
+            message.video_fid,
+            message.username.clone(),
+            file_name,
+            String::new(),
+            "adopted".into(),
+            now,
+        );
+        Job {
+            video: Some(Video { size, sha256: String::new(), kept: true }),
+            options: engine::Options { preset: engine::Preset::Original, ..Default::default() },
+            state: State::Queued,
+            lease: None,
+            intents: Vec::new(),
+            history: vec![Passage { at: now, to: State::Queued, why: Some("adopted".into()) }],
+            others: message.others.clone(),
+            ..new
+        }
+    }
+
+    /// A job that others did: video and MP3 are theirs, the MP3 is there and looked at. With `tell`, its owner is told by us.
+    pub fn adopted_done(
+        queued: Job,
+        mp3_fid: Id,
+        mp3: Mp3,
+        tell: bool,
+        now: Timestamp,
+        policy: &Policy,
+    ) -> Job {
+        let mut job = queued;
+        job.end_converted(mp3_fid, mp3, now, policy);
+        if tell {
+            job.tell();
+        }
+        job.history.push(Passage { at: now, to: job.state, why: None });
+        job
+    }
+
     /// Files that no one needs any more; each stays in `intents` until its deletion is confirmed.
-    pub fn garbage(&self) -> Vec<Blob> {
+    pub fn garbage(&self, now: Timestamp) -> Vec<Blob> {
         let live = match self.state {
             State::Receiving => Some(Blob::video(self.id)),
             State::Converting => self.lease.as_ref().and_then(|lease| lease.writing).map(Blob::mp3),
             _ => None,
         };
-        self.intents.iter().copied().filter(|blob| Some(*blob) != live).collect()
+        let held = self.video_needed.filter(|until| *until > now).map(|_| Blob::video(self.id));
+        self.intents.iter().copied().filter(|blob| Some(*blob) != live && Some(*blob) != held).collect()
     }
 
     /// All that this job's owner may do now.
@@ -388,7 +501,7 @@ impl Job {
         const NOW: Option<Timestamp> = Some(Timestamp::UNIX_EPOCH);
         match task {
             Task::Convert => match self.state {
-                State::Queued => Some(self.since()),
+                State::Queued => self.handed_over.or(Some(self.since())),
                 State::RetryWait => self.expires,
                 _ => None,
             },
@@ -400,8 +513,11 @@ impl Job {
             Task::Mail => None,
             Task::Sweep => {
                 let watched = self.lease.is_some() || self.mail.lease.is_some();
-                if watched || !self.garbage().is_empty() || self.is_discarded() {
+                let held = self.video_needed.filter(|_| self.intents.contains(&Blob::video(self.id)));
+                if watched || self.is_discarded() || !self.garbage(Timestamp::MIN).is_empty() {
                     NOW
+                } else if held.is_some() {
+                    held
                 } else if self.state.is_ended() {
                     self.expires
                 } else {

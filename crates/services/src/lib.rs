@@ -1,6 +1,6 @@
 //! The four services (gateway, auth, converter, notification), the job's life, and the ports they are written against.
 //!
-//! There is no database, no broker and no file system in this crate: those are adapters' (`embedded`, later `distributed`).
+//! There is no database, no broker and no file system in this crate: those are adapters' (`embedded`, `distributed`).
 //! The four service modules do not import each other; they meet in the job's record and through the ports.
 
 pub mod auth;
@@ -11,11 +11,15 @@ pub mod gateway;
 pub mod http;
 pub mod id;
 pub mod job;
+pub mod measures;
 pub mod message;
+pub mod neighbours;
 pub mod notification;
 pub mod ports;
 pub mod relay;
+pub mod stored;
 pub mod sweeper;
+pub mod trace;
 pub mod transition;
 
 /// Fills `bytes` with randomness fit for keys.

@@ -7,13 +7,16 @@ pub use letter::Sender;
 use crate::{
     failpoints,
     id::Id,
-    job::{Event, Job, Task},
+    job::{Event, Job, Neighbour, Task},
     message::Queue,
-    ports::{Letter, Mailer, PortErrorKind, Settled, Wake},
+    neighbours::{self, Received},
+    ports::{Blobs, Delivery, Letter, Mailer, PortErrorKind, Settled, Wake},
+    trace,
     transition::{Ledger, TransitionError},
 };
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// How long one mail may take, the whole conversation with the mail server included.
 const SEND: Duration = Duration::from_secs(60);
@@ -22,6 +25,8 @@ const SEND: Duration = Duration::from_secs(60);
 pub struct Notifier {
     /// The records.
     pub ledger: Ledger,
+    /// The files: an MP3 that another converter made is looked at before its owner is told.
+    pub blobs: Arc<dyn Blobs>,
     /// The wake-ups.
     pub wake: Arc<dyn Wake>,
     /// Where mails go.
@@ -49,11 +54,36 @@ pub async fn run(notifier: Notifier, shutdown: CancellationToken) {
 }
 
 impl Notifier {
+    /// Waits for a message, and sends the mail that it tells of; or for a while.
     async fn wait(&self, shutdown: &CancellationToken) {
+        let theirs = self.ledger.policy.neighbours.notification == Neighbour::Original;
         tokio::select! {
-            delivery = self.wake.next(Queue::Mp3) => (delivery.settle)(Settled::Done),
+            delivery = self.wake.next(Queue::Mp3), if !theirs => self.follow(delivery).await,
             () = tokio::time::sleep(self.poll) => {}
             () = shutdown.cancelled() => {}
+        }
+    }
+
+    async fn follow(&self, delivery: Delivery) {
+        let Delivery { message, trace, settle } = delivery;
+        let followed = async {
+            let received = neighbours::received_mp3(&self.ledger, &*self.blobs, &message, trace).await?;
+            failpoints::reach("mail.told");
+            if let Received::Job(job) = &received {
+                self.claim_and_send(job, true).await?;
+            }
+            Ok::<Received, TransitionError>(received)
+        };
+        match followed.await {
+            Ok(Received::Job(_) | Received::Over) => settle(Settled::Done),
+            Ok(Received::Dead(reason)) => {
+                tracing::warn!(video_fid = %message.video_fid, reason, "a message on the queue of MP3s is put aside");
+                settle(Settled::Dead(reason));
+            }
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "a message could not be followed; trying again");
+                settle(Settled::Later);
+            }
         }
     }
 
@@ -65,18 +95,25 @@ impl Notifier {
             if shutdown.is_cancelled() {
                 break;
             }
-            let claim = Event::ClaimMail { worker: self.ledger.worker.to_string() };
-            match self.ledger.apply_to(&job, claim).await {
-                Ok(Some(job)) => {
-                    failpoints::reach("mail.claimed");
-                    self.send(&job).await?;
-                    sent = true;
-                }
-                Ok(None) | Err(TransitionError::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
+            sent |= self.claim_and_send(&job, false).await?;
         }
         Ok(sent)
+    }
+
+    /// Sends this job's mail, unless somebody else does: then `false`.
+    async fn claim_and_send(&self, job: &Job, by_message: bool) -> Result<bool, TransitionError> {
+        let claim = Event::ClaimMail { worker: self.ledger.worker.to_string(), by_message };
+        match self.ledger.apply_to(job, claim).await {
+            Ok(Some(job)) => {
+                failpoints::reach("mail.claimed");
+                let span = tracing::info_span!("mail", job = %job.id, request_id = %job.request_id, attempt = job.mail.attempt);
+                trace::continue_in(&span, job.trace.as_deref());
+                self.send(&job).instrument(span).await?;
+                Ok(true)
+            }
+            Ok(None) | Err(TransitionError::Refused(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn send(&self, job: &Job) -> Result<(), TransitionError> {
@@ -86,7 +123,8 @@ impl Notifier {
             Err(error) => Event::MailFailed { fence, text: error.to_string(), permanent: true },
         };
         let delivered = matches!(event, Event::MailSent { .. });
-        match self.ledger.apply(job.id, event).await {
+        // The mail is on its way, whatever becomes of the store: that it was sent must not be forgotten, or it would be sent again.
+        match self.ledger.insist(job.id, event).await {
             Ok(job) if delivered => {
                 failpoints::reach("mail.sent");
                 tracing::info!(job = %job.id, request_id = %job.request_id, mp3_fid = job.mp3_fid.map(tracing::field::display), "mail sent");

@@ -4,9 +4,13 @@ use crate::{
     clock::Clock,
     id::Id,
     job::{Event, Job, Policy, Refused, Task},
+    measures,
     ports::{Jobs, PortError, Swap},
 };
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::Notify;
 
 /// Why a record did not change.
@@ -54,6 +58,24 @@ impl Ledger {
         }
     }
 
+    /// Applies what has happened already and cannot be undone: as long as the store fails it is tried again, for minutes.
+    ///
+    /// A write whose answer was lost may have arrived: then the second try is refused, and the record tells by itself.
+    pub async fn insist(&self, id: Id, event: Event) -> Result<Job, TransitionError> {
+        const PATIENCE: Duration = Duration::from_secs(5 * 60);
+        let (began, mut wait) = (Instant::now(), Duration::from_millis(100));
+        loop {
+            match self.apply(id, event.clone()).await {
+                Err(TransitionError::Store(error)) if began.elapsed() < PATIENCE => {
+                    tracing::warn!(job = %id, error = %crate::chain(&error), "what happened could not be recorded; trying again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(1));
+                }
+                applied => return applied,
+            }
+        }
+    }
+
     /// Applies `event` to this very version of the record; `None` where it is no longer the stored one.
     pub async fn apply_to(&self, job: &Job, event: Event) -> Result<Option<Job>, TransitionError> {
         let next = job.apply(event, self.clock.now(), &self.policy)?;
@@ -63,6 +85,7 @@ impl Ledger {
                 if next.due(Task::Publish).is_some() {
                     self.to_publish.notify_one();
                 }
+                measures::observe(job, &next);
                 if next.state != job.state {
                     tracing::info!(job = %next.id, request_id = %next.request_id, from = %job.state, to = %next.state,
                         attempt = next.attempt, code = next.error.as_ref().map(|error| error.code.as_str()), "job moved");

@@ -43,6 +43,12 @@ pub enum Command {
     Config(ConfigCommand),
     /// Ask a running Tapedeck whether it is ready: exit code 0 or 1
     Healthcheck(Healthcheck),
+    /// Make the tables that Tapedeck needs beside the originals' (MySQL); what is there already stays as it is
+    Migrate,
+    /// Give MP3s that no record names, because original services made them, to an owner
+    Adopt(Adopt),
+    /// Connect to each configured backend, and say in words what is wrong with it
+    Doctor,
 }
 
 /// One of the four services.
@@ -86,6 +92,9 @@ pub struct Serve {
     /// Where to listen; port 0 takes any free one
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Start with a JWT secret of under 32 bytes, as long as an original service shares it
+    #[arg(long)]
+    pub allow_weak_secret: bool,
 }
 
 /// `tapedeck convert`
@@ -140,6 +149,17 @@ pub enum UserCommand {
         /// The user's e-mail
         email: String,
     },
+}
+
+/// `tapedeck adopt`
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// The e-mail of the user who shall have them
+    #[arg(long, value_name = "EMAIL")]
+    pub owner: String,
+    /// The MP3s' ids, 24 hex digits each
+    #[arg(required = true, value_name = "FID")]
+    pub mp3s: Vec<String>,
 }
 
 /// `tapedeck config`

@@ -2,12 +2,15 @@
 //!
 //! All mistakes are reported at once, each with its place.
 
+mod originals;
+
 use crate::{
     cli::Place,
     units::{Size, Time},
 };
 use anyhow::Context;
 use serde::{Deserialize, Serialize, Serializer};
+use services::{gateway::LegacyDownloads, job::Neighbour};
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
@@ -18,7 +21,9 @@ use std::{
 use toml::{Table, Value};
 
 /// The default, and the documentation of every key.
-pub const EMBEDDED: &str = include_str!("../../../config/embedded.toml");
+const EMBEDDED: &str = include_str!("../../../config/embedded.toml");
+/// What is otherwise in the distributed mode.
+const DISTRIBUTED: &str = include_str!("../../../config/distributed.toml");
 
 /// The originals' environment names: any of them, without an explicit mode, means the distributed mode.
 const ORIGINALS: [&str; 13] = [
@@ -53,22 +58,31 @@ sections! {
         mode: Mode,
         server: Server,
         log: Log,
+        metrics: Metrics,
+        traces: Traces,
         backends: Backends,
         auth: Auth,
         limits: Limits,
         converter: Converter,
         retention: Retention,
         mail: Mail,
+        mongodb: MongoDb,
+        queues: Queues,
+        neighbours: Neighbours,
         timing: Timing,
     }
     /// `[server]`
-    Server { listen: String, public_url: String, trusted_proxies: Vec<IpAddr>, grace: Time }
+    Server { listen: String, public_url: String, trusted_proxies: Vec<IpAddr>, drain: Time, grace: Time }
     /// `[log]`
     Log { level: String, format: LogFormat }
+    /// `[metrics]`
+    Metrics { listen: String }
+    /// `[traces]`
+    Traces { otlp: String }
     /// `[backends]`
-    Backends { jobs: String, users: String, blobs: String, wake: String, mailer: String, auth: String }
+    Backends { jobs: Url, users: Url, blobs: Url, wake: Url, mailer: Url, auth: Url }
     /// `[auth]`
-    Auth { jwt_secret: Secret, token_lifetime: Time, failures_per_minute: u32 }
+    Auth { jwt_secret: Secret, token_lifetime: Time, failures_per_minute: u32, rehash: bool, allow_weak_secret: bool }
     /// `[limits]`
     Limits { upload: Size, upload_idle: Time, duration: Time, output: Size, active_jobs: u64 }
     /// `[converter]`
@@ -76,7 +90,13 @@ sections! {
     /// `[retention]`
     Retention { mp3: Time, failed_video: Time, record: Time }
     /// `[mail]`
-    Mail { from: String }
+    Mail { from: String, ca_file: String }
+    /// `[mongodb]`
+    MongoDb { jobs: String, videos: String, mp3s: String }
+    /// `[queues]`
+    Queues { video: String, mp3: String }
+    /// `[neighbours]`
+    Neighbours { converter: Neighbour, notification: Neighbour, handover_timeout: Time, legacy_downloads: LegacyDownloads }
     /// `[timing]`
     Timing { poll: Time, beat: Time, patience: Time, retry_wait: Time, retry_wait_max: Time }
 }
@@ -87,6 +107,8 @@ sections! {
 pub enum Mode {
     /// On one machine.
     Embedded,
+    /// On a cluster.
+    Distributed,
 }
 
 /// How logs are written.
@@ -124,6 +146,42 @@ impl Serialize for Secret {
     }
 }
 
+/// A backend's URL: the password in it is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Url(pub String);
+
+impl Url {
+    /// Has it this scheme?
+    pub fn is(&self, scheme: &str) -> bool {
+        self.0.strip_prefix(scheme).is_some_and(|rest| rest.starts_with(':'))
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masked = self.0.split_once("://").and_then(|(scheme, rest)| {
+            let authority = rest.split(['/', '?']).next().unwrap_or_default();
+            let (user, _) = authority.rsplit_once('@')?;
+            let behind = &rest[user.len()..];
+            let name = user.split(':').next().unwrap_or_default();
+            Some(format!("{scheme}://{name}:***{behind}"))
+        });
+        f.write_str(masked.as_deref().unwrap_or(&self.0))
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl Serialize for Url {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_string())
+    }
+}
+
 /// All that is wrong with a configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mistakes(Vec<String>);
@@ -143,7 +201,7 @@ impl fmt::Display for Mistakes {
 impl std::error::Error for Mistakes {}
 
 /// The configuration in force at this place.
-pub fn load(place: &Place) -> anyhow::Result<Config> {
+pub fn load(place: &Place, allow_weak_secret: bool) -> anyhow::Result<Config> {
     let path = file(place);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -155,7 +213,11 @@ pub fn load(place: &Place) -> anyhow::Result<Config> {
     };
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let config = assemble(&text, &path.display().to_string(), &environment.collect())?;
+    let mut environment: BTreeMap<String, String> = environment.collect();
+    if allow_weak_secret {
+        environment.insert("TAPEDECK_AUTH_ALLOW_WEAK_SECRET".into(), "true".into());
+    }
+    let config = assemble(&text, &path.display().to_string(), &environment)?;
     Ok(config)
 }
 
@@ -165,7 +227,7 @@ fn file(place: &Place) -> PathBuf {
 
 /// `tapedeck config check`
 pub fn check(place: &Place) -> anyhow::Result<()> {
-    load(place)?;
+    load(place, false)?;
     let path = file(place);
     let from = if path.exists() { path.display().to_string() } else { "the defaults".into() };
     println!("The configuration is sound ({from}).");
@@ -174,35 +236,52 @@ pub fn check(place: &Place) -> anyhow::Result<()> {
 
 /// `tapedeck config show`
 pub fn show(place: &Place) -> anyhow::Result<()> {
-    let config = load(place)?;
+    let config = load(place, false)?;
     print!("{}", toml::to_string(&config).context("the configuration cannot be printed")?);
     Ok(())
 }
 
 /// Default, file and environment, one over the other.
 fn assemble(text: &str, path: &str, environment: &BTreeMap<String, String>) -> Result<Config, Mistakes> {
-    let default: Table = EMBEDDED.parse().expect("the embedded default is valid TOML; a test parses it");
     let mut mistakes = Vec::new();
+    let file = text.parse::<Table>().unwrap_or_else(|error| {
+        mistakes.push(format!("{path}: {}", error.to_string().trim_end()));
+        Table::new()
+    });
+    let chosen = environment.get("TAPEDECK_MODE").map(String::as_str);
+    let chosen = chosen.or_else(|| file.get("mode").and_then(Value::as_str));
+    // A pod with half a configuration must never run embedded by accident.
+    let originals = ORIGINALS.iter().any(|name| set(environment, name).is_some());
+    let distributed = chosen.map_or(originals, |mode| mode == "distributed");
+    let chosen = chosen.is_some();
+    let default = default(distributed);
     let mut table = default.clone();
-    let mut explicit_mode = false;
-    match text.parse::<Table>() {
-        Ok(file) => {
-            explicit_mode |= file.contains_key("mode");
-            overlay(&mut table, file, "", path, &mut mistakes);
+    overlay(&mut table, file, "", path, &mut mistakes);
+    if distributed {
+        if !chosen {
+            table.insert("mode".into(), "distributed".into());
         }
-        Err(error) => mistakes.push(format!("{path}: {}", error.to_string().trim_end())),
+        originals::overlay(&mut table, environment, &mut mistakes);
     }
-    explicit_mode |= environment.contains_key("TAPEDECK_MODE");
     overlay_environment(&mut table, environment, &mut mistakes);
-    if !explicit_mode && let Some(name) = ORIGINALS.iter().find(|name| environment.contains_key(**name)) {
-        mistakes.push(format!(
-            "{name} is set, which asks for the distributed mode; this version has only the embedded one. \
-             Unset it, or set mode = \"embedded\" (TAPEDECK_MODE=embedded) to run on one machine all the same"
-        ));
-    }
     let config = deserialize(table, &default, &mut mistakes);
     cross_check(&config, &mut mistakes);
     if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
+}
+
+/// The default of this mode.
+fn default(distributed: bool) -> Table {
+    let parse = |text: &str| text.parse::<Table>().expect("the defaults are valid TOML; a test parses them");
+    let mut default = parse(EMBEDDED);
+    if distributed {
+        overlay(&mut default, parse(DISTRIBUTED), "", "config/distributed.toml", &mut Vec::new());
+    }
+    default
+}
+
+/// What this variable is set to; set to nothing is not set.
+fn set<'a>(environment: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
 }
 
 /// Lays `file` over `table`; only keys that the default has are known.
@@ -246,9 +325,6 @@ fn overlay_environment(
             mistakes.push(format!("environment: {name} is not known; names are TAPEDECK_<SECTION>_<KEY>"));
         }
     }
-    if let (Some(secret), Some(Value::Table(auth))) = (environment.get("JWT_SECRET"), table.get_mut("auth")) {
-        auth.insert("jwt_secret".into(), Value::String(secret.clone()));
-    }
 }
 
 /// Takes one key's value from the environment, read as the default's type; tells the variable's name.
@@ -264,6 +340,10 @@ fn override_one(
             Value::Integer(number) => match text.parse() {
                 Ok(value) => *number = value,
                 Err(_) => mistakes.push(format!("environment: {name}: “{text}” is no whole number")),
+            },
+            Value::Boolean(truth) => match text.parse() {
+                Ok(value) => *truth = value,
+                Err(_) => mistakes.push(format!("environment: {name}: “{text}” is neither true nor false")),
             },
             Value::Array(list) => {
                 let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -301,10 +381,8 @@ fn deserialize(mut table: Table, default: &Table, mistakes: &mut Vec<String>) ->
                 place.insert(key.to_owned(), default.clone());
             }
             _ => {
-                return EMBEDDED
-                    .parse::<Table>()
-                    .ok()
-                    .and_then(|table| Value::Table(table).try_into().ok())
+                return Value::Table(self::default(false))
+                    .try_into()
                     .expect("the default is sound; a test reads it");
             }
         }
@@ -314,8 +392,9 @@ fn deserialize(mut table: Table, default: &Table, mistakes: &mut Vec<String>) ->
 /// What no single key can tell.
 fn cross_check(config: &Config, mistakes: &mut Vec<String>) {
     check_backends(&config.backends, mistakes);
+    check_names(config, mistakes);
     check_times(config, mistakes);
-    check_addresses(&config.server, mistakes);
+    check_addresses(&config.server, &config.metrics.listen, mistakes);
     let (limits, secret) = (&config.limits, config.auth.jwt_secret.0.len());
     let zeros = [
         ("limits.upload", limits.upload.0),
@@ -327,8 +406,12 @@ fn cross_check(config: &Config, mistakes: &mut Vec<String>) {
     for (key, _) in zeros.into_iter().filter(|(_, value)| *value == 0) {
         mistakes.push(format!("`{key}`: 0 would allow nothing at all"));
     }
-    if (1..32).contains(&secret) {
-        mistakes.push(format!("`auth.jwt_secret`: {}", services::auth::WeakSecret(secret)));
+    if (1..32).contains(&secret) && !config.auth.allow_weak_secret {
+        mistakes.push(format!(
+            "`auth.jwt_secret`: {}; or, for as long as an original service shares this one, allow it: \
+             TAPEDECK_AUTH_ALLOW_WEAK_SECRET=true, or serve --allow-weak-secret",
+            services::auth::WeakSecret(secret)
+        ));
     }
     if let Err(unfit) = services::auth::check_email(&config.mail.from) {
         mistakes.push(format!("`mail.from`: {unfit}"));
@@ -340,22 +423,53 @@ fn cross_check(config: &Config, mistakes: &mut Vec<String>) {
 
 fn check_backends(backends: &Backends, mistakes: &mut Vec<String>) {
     for (key, url, known) in [
-        ("jobs", &backends.jobs, "sqlite:"),
-        ("users", &backends.users, "sqlite:"),
-        ("blobs", &backends.blobs, "files:"),
-        ("wake", &backends.wake, "local:"),
-        ("mailer", &backends.mailer, "outbox:"),
+        ("jobs", &backends.jobs, &["sqlite:", "mongodb://", "mongodb+srv://"][..]),
+        ("users", &backends.users, &["sqlite:", "mysql://", "mariadb://"]),
+        ("blobs", &backends.blobs, &["files:", "mongodb://", "mongodb+srv://"]),
+        ("wake", &backends.wake, &["local:", "amqp://", "amqps://"]),
+        ("mailer", &backends.mailer, &["outbox:", "log:", "smtp://", "smtp+starttls://", "smtps://"]),
+        ("auth", &backends.auth, &["local:", "http://"]),
     ] {
-        if url != known {
+        let fits = |known: &&str| match known.strip_suffix("//") {
+            Some(_) => url.0.strip_prefix(known).is_some_and(|host| !host.is_empty()),
+            None => url.0 == **known,
+        };
+        // Empty is not set: what the roles need is known when they are.
+        if !url.0.is_empty() && !known.iter().any(fits) {
             mistakes
-                .push(format!("`backends.{key}`: “{url}” has no adapter in this version; write \"{known}\""));
+                .push(format!("`backends.{key}`: “{url}” has no adapter; there are {}", known.join(", ")));
         }
     }
-    let remote = backends.auth.strip_prefix("http://").is_some_and(|host| !host.is_empty());
-    if !remote && !["", "local:"].contains(&backends.auth.as_str()) {
+}
+
+/// Names that go into databases and the broker as they are.
+fn check_names(config: &Config, mistakes: &mut Vec<String>) {
+    let (mongodb, queues) = (&config.mongodb, &config.queues);
+    for (key, name) in [
+        ("mongodb.jobs", &mongodb.jobs),
+        ("mongodb.videos", &mongodb.videos),
+        ("mongodb.mp3s", &mongodb.mp3s),
+        ("queues.video", &queues.video),
+        ("queues.mp3", &queues.mp3),
+    ] {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let dotted = key.starts_with("mongodb") && name.contains('.');
+        if name.is_empty() || name.len() > 60 || !name.chars().all(plain) || dotted {
+            mistakes.push(format!("`{key}`: “{name}” is no name: letters, digits, - and _, at most 60"));
+        }
+    }
+    if mongodb.videos == mongodb.mp3s {
+        mistakes.push(
+            "`mongodb.videos` and `mongodb.mp3s` must be two databases: their buckets have one name".into(),
+        );
+    }
+    if queues.video == queues.mp3 {
+        mistakes.push("`queues.video` and `queues.mp3` must be two queues".into());
+    }
+    let otlp = &config.traces.otlp;
+    if !otlp.is_empty() && !otlp.starts_with("http://") {
         mistakes.push(format!(
-            "`backends.auth`: “{}” is none of \"\", \"local:\", \"http://HOST:PORT\"",
-            backends.auth
+            "`traces.otlp`: “{otlp}” is no collector's address; write for instance http://collector:4318"
         ));
     }
 }
@@ -377,6 +491,7 @@ fn check_times(config: &Config, mistakes: &mut Vec<String>) {
         ("timing.beat", timing.beat),
         ("timing.retry_wait", timing.retry_wait),
         ("timing.retry_wait_max", timing.retry_wait_max),
+        ("neighbours.handover_timeout", config.neighbours.handover_timeout),
     ] {
         if time.0.is_zero() || time.0 > CENTURY {
             mistakes
@@ -391,12 +506,16 @@ fn check_times(config: &Config, mistakes: &mut Vec<String>) {
     }
 }
 
-fn check_addresses(server: &Server, mistakes: &mut Vec<String>) {
-    let (listen, url) = (&server.listen, &server.public_url);
-    if !listen.is_empty() && listen.parse::<SocketAddr>().is_err() {
-        mistakes.push(format!(
-            "`server.listen`: “{listen}” is no address and port; write for instance 127.0.0.1:8080"
-        ));
+fn check_addresses(server: &Server, metrics_listen: &String, mistakes: &mut Vec<String>) {
+    let url = &server.public_url;
+    for (key, listen, example) in [
+        ("server.listen", &server.listen, "127.0.0.1:8080"),
+        ("metrics.listen", metrics_listen, "127.0.0.1:9464"),
+    ] {
+        if !listen.is_empty() && listen.parse::<SocketAddr>().is_err() {
+            mistakes
+                .push(format!("`{key}`: “{listen}” is no address and port; write for instance {example}"));
+        }
     }
     let host = url
         .strip_prefix("http://")
@@ -490,9 +609,76 @@ mod tests {
 
     #[test]
     fn an_originals_environment_never_runs_embedded_by_accident() {
-        let told = assembled("", &[("MYSQL_HOST", "host.minikube.internal")]).unwrap_err();
-        assert!(told.contains("MYSQL_HOST") && told.contains("mode"), "{told}");
-        assert!(assembled("mode = \"embedded\"", &[("MYSQL_HOST", "x")]).is_ok());
-        assert!(assembled("", &[("MYSQL_HOST", "x"), ("TAPEDECK_MODE", "embedded")]).is_ok());
+        let mode = |text, environment: &[_]| assembled(text, environment).unwrap().mode;
+        assert_eq!(mode("", &[("MYSQL_HOST", "host.minikube.internal")]), Mode::Distributed);
+        assert_eq!(mode("", &[("MYSQL_HOST", "")]), Mode::Embedded);
+        assert_eq!(mode("mode = \"embedded\"", &[("MYSQL_HOST", "x")]), Mode::Embedded);
+        assert_eq!(mode("", &[("MYSQL_HOST", "x"), ("TAPEDECK_MODE", "embedded")]), Mode::Embedded);
+        assert_eq!(mode("", &[("TAPEDECK_MODE", "distributed")]), Mode::Distributed);
+    }
+
+    #[test]
+    fn the_originals_names_are_understood() {
+        let config = assembled(
+            "",
+            &[
+                ("MYSQL_HOST", "host.minikube.internal"),
+                ("MYSQL_USER", "auth_user"),
+                ("MYSQL_PASSWORD", "Auth@123:/"),
+                ("MONGO_URI", "mongodb://host.minikube.internal:27017/videos"),
+                ("RABBITMQ_URI", "amqp://guest:guest@rabbitmq:5672/"),
+                ("AUTH_SVC_ADDRESS", "auth:5000"),
+                ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+                ("VIDEO_QUEUE", "videos"),
+                ("GMAIL_ADDRESS", "tapedeck@gmail.com"),
+                ("GMAIL_PASSWORD", "app pass"),
+            ],
+        )
+        .unwrap();
+        let backends = &config.backends;
+        assert_eq!(backends.users.0, "mysql://auth_user:Auth%40123%3A%2F@host.minikube.internal:3306/auth");
+        assert_eq!(backends.jobs.0, "mongodb://host.minikube.internal:27017/videos");
+        assert_eq!(backends.blobs, backends.jobs);
+        assert_eq!(backends.wake.0, "amqp://guest:guest@rabbitmq:5672/");
+        assert_eq!(backends.auth.0, "http://auth:5000");
+        assert_eq!(backends.mailer.0, "smtp+starttls://tapedeck%40gmail.com:app%20pass@smtp.gmail.com:587");
+        assert_eq!(
+            (config.mail.from.as_str(), config.queues.video.as_str()),
+            ("tapedeck@gmail.com", "videos")
+        );
+        assert_eq!(config.auth.jwt_secret.0.len(), 32);
+        let shown = toml::to_string(&config).unwrap();
+        assert!(
+            !shown.contains("Auth%40") && !shown.contains("app%20") && !shown.contains("guest:guest"),
+            "{shown}"
+        );
+        assert!(shown.contains("mysql://auth_user:***@host.minikube.internal:3306/auth"), "{shown}");
+    }
+
+    #[test]
+    fn our_names_win_over_the_originals_and_a_kubernetes_link_is_no_port() {
+        let config = assembled(
+            "",
+            &[
+                ("MYSQL_HOST", "mysql"),
+                ("MYSQL_PORT", "tcp://10.96.0.12:3307"),
+                ("MONGO_URI", "mongodb://a"),
+                ("TAPEDECK_BACKENDS_BLOBS", "mongodb://b"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.backends.users.0, "mysql://mysql:3307/auth");
+        assert_eq!(
+            (config.backends.jobs.0.as_str(), config.backends.blobs.0.as_str()),
+            ("mongodb://a", "mongodb://b")
+        );
+    }
+
+    #[test]
+    fn a_weak_secret_has_to_be_allowed() {
+        let weak = [("JWT_SECRET", "sarcasm")];
+        let told = assembled("", &weak).unwrap_err();
+        assert!(told.contains("7 bytes") && told.contains("--allow-weak-secret"), "{told}");
+        assert!(assembled("[auth]\nallow_weak_secret = true", &weak).is_ok());
     }
 }

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 /// The stages of an end, each a token that its listeners wait for.
 #[derive(Debug, Clone, Default)]
 pub struct Life {
+    /// Say that no more requests are to be sent here; serve those that come all the same.
+    pub draining: CancellationToken,
     /// Take nothing new; finish what is in hand.
     pub stopping: CancellationToken,
     /// Hand back what is still in hand.
@@ -47,7 +49,7 @@ impl Signals {
 
 /// `tapedeck healthcheck`
 pub fn healthcheck(place: &Place, wish: &Healthcheck) -> Result<()> {
-    let config = config::load(place)?;
+    let config = config::load(place, false)?;
     let mut address = match wish.listen {
         Some(address) => address,
         None => serve::configured_address(&config, &[])?,

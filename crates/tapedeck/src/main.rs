@@ -1,8 +1,10 @@
 //! The binary: one program, its roles and its tools as subcommands.
 
+mod adopt;
 mod cli;
 mod config;
 mod convert;
+mod doctor;
 mod life;
 mod ports;
 mod roles;
@@ -39,6 +41,9 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Check) => config::check(&place),
         Command::Config(ConfigCommand::Show) => config::show(&place),
         Command::Healthcheck(wish) => life::healthcheck(&place, &wish),
+        Command::Migrate => users::migrate(&place),
+        Command::Adopt(wish) => adopt::run(&place, &wish),
+        Command::Doctor => return doctor::run(&place),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,11 @@
 //! The roles: each one short function from ports and configuration to a running service.
 
-use crate::{cli::Role, config::Config, life::Life, ports::Ports};
+use crate::{
+    cli::Role,
+    config::{Config, Mode},
+    life::Life,
+    ports::{Ports, Records},
+};
 use anyhow::{Context, Result};
 use axum::Router;
 use engine::Engine;
@@ -10,7 +15,7 @@ use services::{
     gateway::{self, Gateway},
     http,
     notification::{self, Notifier, Sender},
-    ports::Auth,
+    ports::{Auth, PortError},
     relay,
     sweeper::Sweeper,
 };
@@ -41,15 +46,17 @@ impl Process<'_> {
     /// Auth in this process.
     pub fn local_auth(&self) -> Result<Arc<LocalAuth>> {
         let key = self.ports.token_key(self.config)?;
-        let (users, clock) = (Arc::clone(&self.ports.users), Arc::clone(&self.ports.clock));
+        let (users, clock) = (Arc::clone(self.ports.users()?), Arc::clone(&self.ports.clock));
         let failures = self.config.auth.failures_per_minute;
-        Ok(Arc::new(LocalAuth::new(users, key, clock, failures, self.set_up_token.clone())))
+        let auth = LocalAuth::new(users, key, clock, failures, self.set_up_token.clone());
+        Ok(Arc::new(if self.config.auth.rehash { auth } else { auth.without_rehash() }))
     }
 
     /// Auth, as the gateway of this process sees it.
     fn auth(&self) -> Result<Arc<dyn Auth>> {
-        let url = match self.config.backends.auth.as_str() {
+        let url = match self.config.backends.auth.0.as_str() {
             "" if self.has(Role::Auth) => "local:",
+            "" if self.config.mode == Mode::Distributed => "http://auth:5000",
             "" => "http://127.0.0.1:5000",
             url => url,
         };
@@ -77,15 +84,27 @@ impl Process<'_> {
         Ok((gateway::layered(router), None))
     }
 
+    /// Ready is who can do its work: the records or the users are within reach. A broker that is away makes nobody unready:
+    /// wake-ups wait in the records.
     fn readiness(&self) -> http::Readiness {
-        let (store, stopping) = (self.ports.store.clone(), self.life.stopping.clone());
+        let jobs = self.ports.records_if_any().map(|records| Arc::clone(&records.ledger.jobs));
+        let users = self.ports.users().ok().filter(|_| self.has(Role::Auth)).cloned();
+        let draining = self.life.draining.clone();
         Arc::new(move || {
-            let (store, stopping) = (store.clone(), stopping.clone());
+            let (jobs, users, draining) = (jobs.clone(), users.clone(), draining.clone());
             Box::pin(async move {
-                if stopping.is_cancelled() {
+                if draining.is_cancelled() {
                     return Err("stopping".to_owned());
                 }
-                store.ping().await.map_err(|error| format!("the database is out of reach: {}", error.source))
+                let out_of_reach =
+                    |what: &str, error: PortError| format!("the {what} are out of reach: {}", error.source);
+                if let Some(jobs) = jobs {
+                    jobs.ping().await.map_err(|error| out_of_reach("job records", error))?;
+                }
+                if let Some(users) = users {
+                    users.ping().await.map_err(|error| out_of_reach("users", error))?;
+                }
+                Ok(())
             })
         })
     }
@@ -101,19 +120,19 @@ impl Process<'_> {
             beat: config.timing.beat.0,
             poll: config.timing.poll.0,
             session: config.auth.token_lifetime.0,
+            legacy_downloads: config.neighbours.legacy_downloads,
             max_duration: config.limits.duration.in_words(),
             mp3_kept: config.retention.mp3.in_words(),
             failed_video_kept: config.retention.failed_video.in_words(),
         };
-        let (ledger, blobs) = (self.ports.ledger.clone(), Arc::clone(&self.ports.blobs));
+        let Records { ledger, blobs, .. } = self.ports.records()?.clone();
         Ok(Gateway::new(ledger, blobs, self.auth()?, settings, self.life.stopping.clone()))
     }
 
     /// The converter.
     pub fn converter(&self) -> Result<impl Future<Output = ()> + use<>> {
         let config = &self.config.converter;
-        let slots =
-            if config.slots == 0 { available_parallelism().map_or(1, usize::from) } else { config.slots };
+        let Records { ledger, blobs, wake, .. } = self.ports.records()?.clone();
         let limits = engine::Limits {
             duration: self.config.limits.duration.0,
             output: self.config.limits.output.0,
@@ -123,12 +142,12 @@ impl Process<'_> {
         };
         let timing = &self.config.timing;
         let converter = Converter {
-            ledger: self.ports.ledger.clone(),
-            blobs: Arc::clone(&self.ports.blobs),
-            wake: Arc::clone(&self.ports.wake),
+            ledger,
+            blobs,
+            wake,
             engine: Arc::new(Engine::this_program().context("this program's own path is not known")?),
             settings: Arc::new(converter::Settings {
-                slots,
+                slots: slots(self.config),
                 limits,
                 beat: timing.beat.0,
                 poll: timing.poll.0,
@@ -142,28 +161,38 @@ impl Process<'_> {
     }
 
     /// The notification service.
-    pub fn notification(&self) -> impl Future<Output = ()> + use<> {
+    pub fn notification(&self) -> Result<impl Future<Output = ()> + use<>> {
         let timing = &self.config.timing;
+        let Records { ledger, blobs, wake, .. } = self.ports.records()?.clone();
         let notifier = Notifier {
-            ledger: self.ports.ledger.clone(),
-            wake: Arc::clone(&self.ports.wake),
-            mailer: Arc::clone(&self.ports.mailer),
+            ledger,
+            blobs,
+            wake,
+            mailer: Arc::clone(self.ports.mailer()?),
             sender: Sender { from: self.config.mail.from.clone(), public_url: self.public_url.clone() },
             beat: timing.beat.0,
             poll: timing.poll.0,
         };
-        notification::run(notifier, self.life.stopping.clone())
+        Ok(notification::run(notifier, self.life.stopping.clone()))
     }
 
-    /// The relay and the sweeper, which every process has.
+    /// The relay and the sweeper, which every process with records has.
     pub fn upkeep(&self) -> impl Future<Output = ()> + use<> {
         let timing = &self.config.timing;
-        let (ledger, poll, done) = (self.ports.ledger.clone(), timing.poll.0, self.life.done.clone());
-        let sweeper = Sweeper::new(ledger.clone(), Arc::clone(&self.ports.blobs), timing.patience.0)
-            .run(poll, done.clone());
-        let relay = relay::run(ledger, Arc::clone(&self.ports.wake), poll, done);
+        let (poll, patience, done) = (timing.poll.0, timing.patience.0, self.life.done.clone());
+        let records = self.ports.records_if_any().cloned();
         async move {
-            tokio::join!(sweeper, relay);
+            let Some(Records { ledger, blobs, wake, .. }) = records else { return done.cancelled().await };
+            let sweeper = Sweeper::new(ledger.clone(), blobs, patience).run(poll, done.clone());
+            tokio::join!(sweeper, relay::run(ledger, wake, poll, done));
         }
+    }
+}
+
+/// How many conversions run at once.
+pub fn slots(config: &Config) -> usize {
+    match config.converter.slots {
+        0 => available_parallelism().map_or(1, usize::from),
+        slots => slots,
     }
 }

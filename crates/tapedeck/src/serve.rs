@@ -2,11 +2,11 @@
 
 use crate::{
     cli::{Place, Role, Serve},
-    config::{self, Config},
+    config::{self, Config, Mode},
     life::{Life, Signals},
-    ports::Ports,
+    ports::{Local, Ports},
     roles::Process,
-    telemetry,
+    telemetry::{self, Telemetry},
 };
 use anyhow::{Context, Result, bail};
 use axum::Router;
@@ -26,31 +26,37 @@ const HAND_BACK_TIME: Duration = Duration::from_secs(5);
 /// Serves until the end.
 pub fn run(place: &Place, wish: &Serve) -> Result<()> {
     keep_private();
-    let config = config::load(place)?;
-    telemetry::start(&config.log)?;
+    let config = config::load(place, wish.allow_weak_secret)?;
+    let names: Vec<String> = wish.roles.iter().map(ToString::to_string).collect();
+    let telemetry = telemetry::start(&config, &names.join("-"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("no threads can be started")?;
-    let ended = runtime.block_on(serve(place, wish, &config));
+    let ended = runtime.block_on(serve(place, wish, &config, &telemetry));
+    telemetry.end();
     // Whatever still blocks a thread shall not hold the end up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
 
-async fn serve(place: &Place, wish: &Serve, config: &Config) -> Result<()> {
+async fn serve(place: &Place, wish: &Serve, config: &Config, telemetry: &Telemetry) -> Result<()> {
     let roles = &wish.roles;
     let mut signals = Signals::listen()?;
-    let ports = Ports::open(place, config).await?;
+    let ports = Ports::open(place, config, roles).await?;
     let alone = [Role::Gateway, Role::Auth, Role::Converter, Role::Notification]
         .iter()
         .all(|role| roles.contains(role));
-    let Some(_tenancy) = ports.folder.move_in(alone).context("the data folder cannot be locked")? else {
-        bail!(
-            "another Tapedeck serves from the data folder {} already; stop it, or choose another folder with --data DIR",
-            ports.folder.path().display()
-        );
-    };
+    let mut _tenancy = None;
+    if let Some(Local { folder, .. }) = &ports.local {
+        _tenancy = folder.move_in(alone).context("the data folder cannot be locked")?;
+        if _tenancy.is_none() {
+            bail!(
+                "another Tapedeck serves from the data folder {} already; stop it, or choose another folder with --data DIR",
+                folder.path().display()
+            );
+        }
+    }
     let address = wish.listen.map_or_else(|| configured_address(config, roles), Ok)?;
     let listener = listen(address)?;
     let address = listener.local_addr()?;
@@ -63,10 +69,11 @@ async fn serve(place: &Place, wish: &Serve, config: &Config) -> Result<()> {
         public_url: public_url(config, address),
         set_up_token: set_up_token(&ports, roles).await?,
     };
-    let mut tasks = start(&process, listener)?;
+    let metrics = telemetry.metrics(config, ports.records_if_any().cloned(), life.done.clone())?;
+    let mut tasks = start(&process, listener, metrics)?;
     announce(&process, place, address);
-    let ended = live(&mut tasks, &mut signals, &life, config.server.grace.0).await;
-    ports.store.close().await;
+    let ended = live(&mut tasks, &mut signals, &life, &config.server).await;
+    ports.close().await;
     ended
 }
 
@@ -84,7 +91,8 @@ pub fn configured_address(config: &Config, roles: &[Role]) -> Result<SocketAddr>
         ("", _) => 8082,
         (configured, _) => return Ok(configured.parse()?),
     };
-    Ok((Ipv4Addr::LOCALHOST, port).into())
+    let address = if config.mode == Mode::Distributed { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    Ok((address, port).into())
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -105,14 +113,19 @@ fn public_url(config: &Config, address: SocketAddr) -> String {
 
 /// A new token for the set-up page, if there is no user yet and this process is the one to ask.
 async fn set_up_token(ports: &Ports, roles: &[Role]) -> Result<Option<String>> {
-    if !roles.contains(&Role::Auth) || !ports.users.list().await?.is_empty() {
+    // Where users are shared between machines, an operator makes the first: each auth process would print another link.
+    if !roles.contains(&Role::Auth) || ports.local.is_none() || !ports.users()?.list().await?.is_empty() {
         return Ok(None);
     }
     Ok(Some(services::random_hex::<16>()))
 }
 
 /// Starts every role, each as a task with a name.
-fn start(process: &Process<'_>, listener: TcpListener) -> Result<JoinSet<(&'static str, Result<()>)>> {
+fn start(
+    process: &Process<'_>,
+    listener: TcpListener,
+    metrics: Option<impl Future<Output = ()> + Send + 'static>,
+) -> Result<JoinSet<(&'static str, Result<()>)>> {
     let mut tasks = JoinSet::new();
     let (router, gateway) = process.router()?;
     let served = serve_http(listener, router, process.life.clone());
@@ -127,9 +140,17 @@ fn start(process: &Process<'_>, listener: TcpListener) -> Result<JoinSet<(&'stat
         tasks.spawn(named("converter", process.converter()?));
     }
     if process.has(Role::Notification) {
-        tasks.spawn(named("notification", process.notification()));
+        tasks.spawn(named("notification", process.notification()?));
     }
-    tasks.spawn(named("upkeep", process.upkeep()));
+    let upkeep = process.upkeep();
+    tasks.spawn(named("upkeep", async move {
+        match metrics {
+            Some(metrics) => {
+                tokio::join!(upkeep, metrics);
+            }
+            None => upkeep.await,
+        }
+    }));
     Ok(tasks)
 }
 
@@ -162,12 +183,24 @@ async fn live(
     tasks: &mut JoinSet<(&'static str, Result<()>)>,
     signals: &mut Signals,
     life: &Life,
-    grace: Duration,
+    times: &config::Server,
 ) -> Result<()> {
+    let grace = times.grace.0;
     let early = tokio::select! {
         ended = tasks.join_next() => ended,
         () = signals.next() => None,
     };
+    life.draining.cancel();
+    if early.is_none() && !times.drain.0.is_zero() {
+        tracing::info!(
+            seconds = times.drain.0.as_secs(),
+            "no longer ready; serving on until whoever sends requests has noticed"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(times.drain.0) => {}
+            () = signals.next() => {}
+        }
+    }
     life.stopping.cancel();
     if early.is_none() {
         tracing::info!(

@@ -1,7 +1,7 @@
 //! `tapedeck user`: accounts, by whoever may write to the data folder.
 
 use crate::{
-    cli::{Place, UserCommand},
+    cli::{Place, Role as ProcessRole, UserCommand},
     config,
     ports::Ports,
 };
@@ -16,15 +16,15 @@ use std::io::{IsTerminal, stdin};
 /// Runs a user command.
 pub fn run(place: &Place, command: UserCommand) -> Result<()> {
     crate::serve::keep_private();
-    let config = config::load(place)?;
+    let config = config::load(place, false)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         match command {
             // What is wrong with the words is said before a password is asked for.
             UserCommand::Add { email, admin, password_stdin } => {
                 let email = check_email(&email)?;
-                let ports = Ports::open(place, &config).await?;
-                if ports.users.find(&email).await?.is_some() {
+                let ports = Ports::open(place, &config, &[ProcessRole::Auth]).await?;
+                if ports.users()?.find(&email).await?.is_some() {
                     bail!(
                         "{email} has an account already; `tapedeck user passwd {email}` sets a new password"
                     );
@@ -32,13 +32,15 @@ pub fn run(place: &Place, command: UserCommand) -> Result<()> {
                 let role = if admin { Role::Admin } else { Role::User };
                 add(&ports, email, role, &password(password_stdin)?).await
             }
-            UserCommand::List => list(&Ports::open(place, &config).await?).await,
+            UserCommand::List => list(&Ports::open(place, &config, &[ProcessRole::Auth]).await?).await,
             UserCommand::Passwd { email, password_stdin } => {
-                let ports = Ports::open(place, &config).await?;
+                let ports = Ports::open(place, &config, &[ProcessRole::Auth]).await?;
                 let user = known(&ports, &email).await?;
                 set_password(&ports, &user, &password(password_stdin)?).await
             }
-            UserCommand::Remove { email } => remove(&Ports::open(place, &config).await?, &email).await,
+            UserCommand::Remove { email } => {
+                remove(&Ports::open(place, &config, &[ProcessRole::Auth]).await?, &email).await
+            }
         }
     })
 }
@@ -63,13 +65,13 @@ fn password(from_stdin: bool) -> Result<String> {
 }
 
 async fn known(ports: &Ports, email: &str) -> Result<User> {
-    let user = ports.users.find(email).await?;
+    let user = ports.users()?.find(email).await?;
     user.with_context(|| format!("{email:?} has no account; `tapedeck user list` shows who has"))
 }
 
 async fn add(ports: &Ports, email: String, role: Role, password: &str) -> Result<()> {
     let password = hash_password(password.to_owned()).await?;
-    match ports.users.add(&User { email: email.clone(), password, role }).await? {
+    match ports.users()?.add(&User { email: email.clone(), password, role }).await? {
         Swap::Won => println!("{email} can sign in now ({role})."),
         Swap::Lost => {
             bail!("{email} has an account already; `tapedeck user passwd {email}` sets a new password")
@@ -79,7 +81,7 @@ async fn add(ports: &Ports, email: String, role: Role, password: &str) -> Result
 }
 
 async fn list(ports: &Ports) -> Result<()> {
-    let users = ports.users.list().await?;
+    let users = ports.users()?.list().await?;
     if users.is_empty() {
         eprintln!("There is no account yet; `tapedeck user add you@example.com --admin` makes the first.");
     }
@@ -91,18 +93,25 @@ async fn list(ports: &Ports) -> Result<()> {
 
 async fn set_password(ports: &Ports, user: &User, password: &str) -> Result<()> {
     let hash = hash_password(password.to_owned()).await?;
-    match ports.users.set_password(&user.email, &hash).await? {
+    match ports.users()?.set_password(&user.email, &hash).await? {
         Swap::Won => println!("{} has a new password.", user.email),
         Swap::Lost => bail!("{} was removed meanwhile", user.email),
     }
     Ok(())
 }
 
+async fn delete_jobs(ports: &Ports, owner: &str) -> Result<usize> {
+    let records = ports.records()?;
+    Ok(sweeper::delete_owner(&records.ledger, &*records.blobs, owner).await?)
+}
+
 async fn remove(ports: &Ports, email: &str) -> Result<()> {
+    // Asked for before anything is removed: without them the jobs would stay.
+    ports.records()?;
     let user = known(ports, email).await?;
     // The account first: from now on nobody uploads for it.
-    ports.users.remove(&user.email).await?;
-    let deleted = sweeper::delete_owner(&ports.ledger, &*ports.blobs, &user.email).await;
+    ports.users()?.remove(&user.email).await?;
+    let deleted = delete_jobs(ports, &user.email).await;
     let deleted =
         deleted.context("the account is removed, but not all of its jobs are; run the command again")?;
     println!(
@@ -111,4 +120,28 @@ async fn remove(ports: &Ports, email: &str) -> Result<()> {
         if deleted == 1 { "" } else { "s" }
     );
     Ok(())
+}
+
+/// `tapedeck migrate`
+pub fn migrate(place: &Place) -> Result<()> {
+    crate::serve::keep_private();
+    let config = config::load(place, false)?;
+    let url = &config.backends.users;
+    if url.0.is_empty() {
+        bail!(
+            "backends.users is not set: set MYSQL_HOST, MYSQL_USER and MYSQL_PASSWORD, or TAPEDECK_BACKENDS_USERS"
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        if url.is("sqlite") {
+            // Opening it brings its tables up to date.
+            Ports::open(place, &config, &[ProcessRole::Auth]).await?.close().await;
+        } else {
+            let users = distributed::mysql::MySqlUsers::connect(&url.0)?;
+            users.migrate().await.map_err(|error| anyhow::anyhow!("{error}: {}", error.source))?;
+        }
+        println!("The users' tables are up to date ({url}).");
+        Ok(())
+    })
 }

@@ -82,6 +82,42 @@ pub fn check(reader: impl Read) -> Result<Facts, Defect> {
     })
 }
 
+const NO_FRAME: &str = "no MP3 frame begins here";
+/// So far behind a tag a foreign MP3's first frame is looked for.
+const SEARCHED: usize = 64 * 1024;
+
+/// Reads an MP3 of any encoder's: how long it is, as far as its frames go. A tag at its end, or a last frame that is cut, is
+/// nothing to complain of; a file that does not begin as an MP3 is a [`Defect`].
+pub fn measure(reader: impl Read) -> Result<Facts, Defect> {
+    let mut walk = Walk { reader: BufReader::with_capacity(64 * 1024, reader), offset: 0 };
+    let mut head = walk.id3v2()?;
+    let header = walk.search(&mut head)?;
+    let mut buffer = [0; frame::LARGEST];
+    let first = walk.frame(&mut head, &header, &mut buffer)?;
+    let tag = first.get(header.content()..).unwrap_or_default();
+    let mut frames = u64::from(!(tag.starts_with(b"Info") || tag.starts_with(b"Xing")));
+    while let Ok(true) = walk.fill(&mut head) {
+        let Some(next) = Header::parse(head).filter(|next| next.same_format(&header)) else { break };
+        match walk.frame(&mut head, &next, &mut buffer) {
+            Ok(_) => frames += 1,
+            Err(Defect { source: Some(error), .. }) => {
+                return Err(Defect { source: Some(error), ..walk.defect("it cannot be read") });
+            }
+            Err(_) => break,
+        }
+    }
+    // The rest is read, too: whoever counts or hashes what passes has all of it.
+    let rest = io::copy(&mut walk.reader, &mut io::sink());
+    let rest = rest.map_err(|error| Defect { source: Some(error), ..walk.defect("it cannot be read") })?;
+    Ok(Facts {
+        frames,
+        samples: frames * u64::from(header.samples),
+        sample_rate: header.sample_rate,
+        channels: header.channels,
+        bytes: walk.offset + rest,
+    })
+}
+
 /// A reader that knows where it is.
 struct Walk<R> {
     reader: BufReader<R>,
@@ -147,10 +183,24 @@ impl<R: Read> Walk<R> {
         }
     }
 
+    /// The first frame's header, which other encoders' padding or further tags may stand before.
+    fn search(&mut self, head: &mut [u8; 4]) -> Result<Header, Defect> {
+        for _ in 0..SEARCHED {
+            if let Some(header) = Header::parse(*head) {
+                return Ok(header);
+            }
+            let mut next = [0];
+            self.need(&mut next).map_err(|defect| Defect { what: NO_FRAME.into(), ..defect })?;
+            head.rotate_left(1);
+            head[3] = next[0];
+        }
+        Err(self.defect(NO_FRAME))
+    }
+
     fn header(&self, head: &[u8; 4]) -> Result<Header, Defect> {
         Header::parse(*head).ok_or_else(|| Defect {
             offset: self.offset - 4,
-            what: "no MP3 frame begins here".into(),
+            what: NO_FRAME.into(),
             source: None,
         })
     }

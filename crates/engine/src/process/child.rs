@@ -1,4 +1,4 @@
-//! The engine process: reads a request, converts descriptor 0 to descriptor 1, reports on descriptor 3, ends.
+//! The engine process: reads a request, converts what descriptor 0 gives to descriptor 1, reports on descriptor 3, ends.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,9 +7,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use super::wire::{self, CONTROL, Message, Request};
+use super::served::Served;
+use super::wire::{self, CONTROL, Message, Request, Video};
 use super::{confine, ready};
-use crate::{Error, Sink, Summary, convert};
+use crate::{Error, Sink, Source, Summary, convert};
 
 /// What the engine process runs: `main` returns what this returns, and has opened nothing and started no thread before.
 ///
@@ -45,8 +46,12 @@ fn inherited_control() -> Option<UnixStream> {
 fn serve(control: UnixStream) -> io::Result<()> {
     let request: Request = wire::receive(&control)?;
     confine::confine(&request.limits)?;
-    // SAFETY: standard input and output are inherited for this, and used through these files only.
-    let (source, output) = unsafe { (File::from_raw_fd(0), File::from_raw_fd(1)) };
+    // SAFETY: standard input and output are inherited for this, and used through these two only.
+    let (video, output) = unsafe { (OwnedFd::from_raw_fd(0), File::from_raw_fd(1)) };
+    let source: Box<dyn Source> = match request.video {
+        Video::File => Box::new(File::from(video)),
+        Video::Ranges => Box::new(Served::new(UnixStream::from(video))),
+    };
     wire::send(&control, &Message::Ready)?;
 
     let mut sink = ParentSink { output, control: &control };
@@ -58,7 +63,7 @@ fn serve(control: UnixStream) -> io::Result<()> {
             ControlFlow::Continue(())
         }
     };
-    let result = convert(&source, &mut sink, &request.options, &request.limits, &mut watch);
+    let result = convert(&*source, &mut sink, &request.options, &request.limits, &mut watch);
     wire::send(&control, &last_word(result))
 }
 

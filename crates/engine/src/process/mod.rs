@@ -1,25 +1,49 @@
 //! Conversions in a process of their own: how to start one, feed it, end it. `parent` watches, `child` works, `wire` is what they say.
+//! Where the video is no file, `serving` is how the parent reads it for the child, `served` how the child asks, `ranges` what they say.
 
 mod child;
 mod confine;
 mod parent;
+mod ranges;
 mod ready;
+mod served;
+mod serving;
 mod spawn;
 mod wire;
 
 pub use child::engine_main;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::Source;
+
 /// Where the engine process reads the video.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Input {
     /// A file, open for reading. The process inherits the descriptor and reads at offsets; it never learns a path.
     File(std::fs::File),
+    /// Whatever can be read by range, such as a store across the network. A thread of the calling process reads it for the engine process,
+    /// up to about 1 MiB at a time and never past the size that [`Source::len`] told at first; no byte is read that neither the conversion
+    /// nor a short look ahead asks for.
+    ///
+    /// The source may block, and needs time limits of its own: time that it takes is never counted as a stall, so that one that hangs
+    /// holds the conversion until [`Cancel`]. Whatever it does wrong (an error, a panic, an end before its size) ends the conversion as
+    /// [`crate::Code::ReadFailed`] and is never taken for a fault of the video; it is not asked again, so that trying again is its own to
+    /// do. It is dropped before [`Engine::convert`] returns, unless it hangs: then its thread ends once it returns.
+    Ranges(Box<dyn Source + Send>),
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::File(file) => f.debug_tuple("File").field(file).finish(),
+            Input::Ranges(_) => f.debug_tuple("Ranges").finish_non_exhaustive(),
+        }
+    }
 }
 
 /// Ends a conversion from any thread.
@@ -32,7 +56,8 @@ impl Cancel {
         Cancel::default()
     }
 
-    /// Asks the conversion to end; it does within half a second, unless it waits for its sink.
+    /// Asks the conversion to end; it does within half a second, unless it waits for its sink; a source that hangs is not
+    /// waited for.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Release);
     }

@@ -6,8 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use super::serving::{Fault, Serving};
 use super::spawn::Process;
-use super::wire::{self, Message, Request};
+use super::wire::{self, Message};
 use super::{Cancel, Engine, Input, ready};
 use crate::error::words;
 use crate::io::HEAD;
@@ -20,9 +21,10 @@ const CHUNK: usize = 64 * 1024;
 impl Engine {
     /// Converts in a child process; blocks until that process has ended, on every path.
     ///
-    /// The child sees the video's descriptor, a pipe for the MP3 and a control socket, has no environment, and dies with the calling
-    /// thread. `watch` is called four times a second at most. After an error, what the sink holds is to be thrown away. A slow
-    /// sink slows the child down and is never taken for a stall; it does delay a cancellation.
+    /// The child sees the video's descriptor (or, for [`Input::Ranges`], a socket to ask a thread of ours for it), a pipe for the MP3 and a
+    /// control socket, has no environment, and dies with the calling thread. `watch` is called four times a second at most. After an
+    /// error, what the sink holds is to be thrown away. A slow sink or source slows the child down and is never taken for a stall; a
+    /// slow sink does delay a cancellation, a slow source does not.
     pub fn convert(
         &self,
         input: Input,
@@ -35,13 +37,20 @@ impl Engine {
         if cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
-        let request = Request { options: options.clone(), limits: limits.clone() };
         let mut process =
-            Process::start(self, input, &request).map_err(|error| not_started().because(error))?;
+            Process::start(self, input, options, limits).map_err(|error| not_started().because(error))?;
         let mut watcher = Watcher { sink, watch, limits, heard: Heard::default(), chunk: vec![0; CHUNK] };
-        watcher.listen(&mut process, cancel)?;
-        let status = process.end().map_err(|error| crashed().because(error))?;
-        watcher.conclude(status)
+        let summary = watcher.listen(&mut process, cancel).and_then(|()| {
+            let status = process.end().map_err(|error| crashed().because(error))?;
+            watcher.conclude(status)
+        });
+        let Some(serving) = &process.serving else { return summary };
+        match (summary, serving.check()) {
+            (Err(error), _) if cancel.is_cancelled() => Err(error),
+            // Whatever the child made of it: it did not get its video.
+            (_, Err(fault)) => Err(not_served(fault)),
+            (summary, Ok(())) => summary.map(|summary| Summary { bytes_read: serving.bytes(), ..summary }),
+        }
     }
 }
 
@@ -78,7 +87,11 @@ impl Watcher<'_> {
             if cancel.is_cancelled() {
                 return Err(Error::cancelled());
             }
-            quiet += looked.elapsed().min(TICK * 3);
+            process.serving.as_ref().map_or(Ok(()), Serving::check).map_err(not_served)?;
+            // While the source reads, the child may be waiting for it.
+            if !process.serving.as_ref().is_some_and(Serving::is_reading) {
+                quiet += looked.elapsed().min(TICK * 3);
+            }
             looked = Instant::now();
             if quiet >= self.limits.stall {
                 return Err(stalled(self.limits.stall).because_heard(&self.heard));
@@ -206,6 +219,15 @@ fn crashed() -> Error {
         Code::EngineCrashed,
         "The conversion ended unexpectedly. Something in this file may be the cause; saving the video in another format may help.",
     )
+}
+
+fn not_served(fault: Fault) -> Error {
+    match fault {
+        Fault::Source(error) => Error::read_failed(error),
+        Fault::Breach(asked) => {
+            crashed().because(format!("the engine process asked for what it may not: {asked}"))
+        }
+    }
 }
 
 fn stalled(stall: Duration) -> Error {

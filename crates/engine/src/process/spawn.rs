@@ -1,14 +1,16 @@
 //! Starting an engine process, and never leaving one behind.
 
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::wire::{self, CONTROL, Request};
+use super::serving::Serving;
+use super::wire::{self, CONTROL, Request, Video};
 use super::{Engine, Input};
+use crate::{Limits, Options};
 
 /// An engine process. Dropping it kills it, if it lives, and takes its body.
 pub(super) struct Process {
@@ -16,15 +18,24 @@ pub(super) struct Process {
     pub output: ChildStdout,
     pub errors: ChildStderr,
     pub control: UnixStream,
+    /// Dropped after the child has ended.
+    pub serving: Option<Serving>,
 }
 
 impl Process {
     /// Must be called on the thread that waits for it: the child dies with the thread that started it.
-    pub fn start(engine: &Engine, input: Input, request: &Request) -> io::Result<Process> {
-        let Input::File(file) = input;
+    pub fn start(engine: &Engine, input: Input, options: &Options, limits: &Limits) -> io::Result<Process> {
+        let (video, stdin, served) = match input {
+            Input::File(file) => (Video::File, OwnedFd::from(file), None),
+            Input::Ranges(source) => {
+                let (ours, theirs) = UnixStream::pair()?;
+                (Video::Ranges, OwnedFd::from(theirs), Some((source, ours)))
+            }
+        };
+        let request = Request { video, options: options.clone(), limits: limits.clone() };
         let (control, theirs) = UnixStream::pair()?;
         let mut command = Command::new(&engine.program);
-        command.args(&engine.args).env_clear().stdin(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(&engine.args).env_clear().stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.arg0("tapedeck");
         // A group of its own: Ctrl-C on a terminal is the parent's to answer, which may want to finish this conversion.
         command.process_group(0);
@@ -32,12 +43,15 @@ impl Process {
         // SAFETY: between fork and exec, `prepare` makes system calls only.
         unsafe { command.pre_exec(move || prepare(theirs_fd, parent)) };
         let mut child = command.spawn()?;
-        drop(theirs);
+        drop((theirs, command)); // With the command, our copy of the video's descriptor.
         let (output, errors) = (child.stdout.take(), child.stderr.take());
         let (output, errors) = output.zip(errors).expect("both were asked for as pipes");
-        let mut process = Process { child, output, errors, control };
+        let mut process = Process { child, output, errors, control, serving: None };
+        if let Some((source, socket)) = served {
+            process.serving = Some(Serving::start(source, socket)?);
+        }
         // A child that died at once closes the socket; its last words on stderr say more than our EPIPE.
-        match wire::send(&mut process.control, request).and_then(|()| process.control.flush()) {
+        match wire::send(&mut process.control, &request).and_then(|()| process.control.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
             _ => Ok(process),
         }

@@ -16,8 +16,19 @@ pub(super) const LONGEST: usize = 512 * 1024;
 /// The one message of the parent; after it, the closing of the socket means: give up.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Request {
+    pub video: Video,
     pub options: Options,
     pub limits: Limits,
+}
+
+/// What the child finds at descriptor 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Video {
+    /// The file itself.
+    File,
+    /// A socket, at whose other end the parent serves it: see `ranges`.
+    Ranges,
 }
 
 /// A message of the child.

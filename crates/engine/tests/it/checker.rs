@@ -26,6 +26,21 @@ fn an_mp3_of_another_encoder_is_refused() {
     assert!(mp3::check(&foreign[..]).is_err());
 }
 
+#[test]
+fn an_mp3_of_another_encoder_is_measured() {
+    let foreign = std::fs::read(media().join("mp3__bear-id3.mp3")).unwrap();
+    let facts = mp3::measure(&foreign[..]).unwrap();
+    assert_eq!((facts.sample_rate, facts.bytes), (48_000, foreign.len() as u64));
+    assert!((2.5..3.5).contains(&(facts.samples as f64 / 48_000.0)), "{facts:?}");
+    let own = mp3::measure(&MADE[..]).unwrap();
+    assert!(own.samples >= mp3::check(&MADE[..]).unwrap().samples, "delay and padding are not taken off");
+    let with_tag = mp3::measure(&[&MADE[..], b"TAG", &[0; 125]].concat()[..]).unwrap();
+    assert_eq!(with_tag.frames, own.frames);
+    let cut = mp3::measure(&MADE[..MADE.len() - 10]).unwrap();
+    assert_eq!(cut.frames, own.frames - 1);
+    assert!(mp3::measure(&b"<html>"[..]).is_err() && mp3::measure(&b""[..]).is_err());
+}
+
 proptest! {
     #[test]
     fn a_cut_mp3_never_passes(cut in 1..MADE.len()) {
@@ -43,5 +58,6 @@ proptest! {
     #[test]
     fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
         prop_assert!(mp3::check(&bytes[..]).is_err());
+        let _ = mp3::measure(&bytes[..]);
     }
 }

@@ -7,6 +7,7 @@ mod damaged;
 mod generated;
 mod golden;
 mod process;
+mod ranges;
 
 use std::fs::File;
 use std::ops::ControlFlow;

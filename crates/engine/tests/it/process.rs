@@ -23,7 +23,7 @@ fn run(
 }
 
 /// Processes that were started with this argument.
-fn marked(mark: &str) -> Vec<i32> {
+pub(super) fn marked(mark: &str) -> Vec<i32> {
     let of = |entry: io::Result<std::fs::DirEntry>| {
         let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -149,7 +149,7 @@ fn a_process_that_lies_or_dies_is_not_believed() {
     let ready = r#"echo '"ready"' >&3;"#;
     let done = |bytes| {
         format!(
-            r#"echo '{{"head":{{"offset":0,"bytes":[1]}}}}' >&3; echo '{{"done":{{"samples":1,"sample_rate":8000,"channels":1,"bytes":{bytes},"container":"","codec":""}}}}' >&3;"#
+            r#"echo '{{"head":{{"offset":0,"bytes":[1]}}}}' >&3; echo '{{"done":{{"samples":1,"sample_rate":8000,"channels":1,"bytes":{bytes},"container":"","codec":"","bytes_read":0}}}}' >&3;"#
         )
     };
     let cases = [

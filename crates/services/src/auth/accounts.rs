@@ -5,6 +5,7 @@ use argon2::{
     Argon2,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
+use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use tokio::{
     sync::{OnceCell, Semaphore, SemaphorePermit},
     task::spawn_blocking,
@@ -98,8 +99,14 @@ impl Verifier {
 }
 
 impl Turn<'_> {
-    /// Is this the password? For an unknown user it takes as long as for a known one, and is not.
-    pub(super) async fn verify(&self, password: &str, hash: Option<String>) -> bool {
+    /// Is this the password? For an unknown user it takes as long as for a known one, and is not; and so it does where an original
+    /// service stored the password as it is.
+    pub(super) async fn verify(&self, password: &str, stored: Option<String>) -> bool {
+        let (hash, plain) = match stored {
+            Some(stored) if is_hash(&stored) => (Some(stored), None),
+            stored => (None, stored),
+        };
+        let equal = plain.as_ref().is_some_and(|plain| same(plain, password));
         let known = hash.is_some();
         let nobody = || hash_password("nobody has this password".into());
         let hash = match hash {
@@ -114,8 +121,20 @@ impl Turn<'_> {
             PasswordHash::new(&hash)
                 .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
         });
-        verified.await.unwrap_or(false) && known
+        verified.await.unwrap_or(false) && known || equal
     }
+}
+
+/// Is this a hash, and not a password as an original service stores it?
+pub(super) fn is_hash(stored: &str) -> bool {
+    stored.starts_with("$argon2")
+}
+
+/// Compares digests in constant time: neither length nor a common beginning shows. No password is empty.
+fn same(stored: &str, password: &str) -> bool {
+    let digest = |text: &str| digest::digest(&digest::SHA256, text.as_bytes());
+    let equal = verify_slices_are_equal(digest(stored).as_ref(), digest(password).as_ref()).is_ok();
+    equal && !stored.is_empty()
 }
 
 #[cfg(test)]
@@ -154,7 +173,12 @@ mod tests {
         assert!(hash.starts_with("$argon2id$"));
         assert!(verifier.verify("Admin123", Some(hash.clone())).await);
         assert!(!verifier.verify("Admin124", Some(hash)).await);
-        assert!(!verifier.verify("Admin123", Some("Admin123".into())).await);
+        assert!(verifier.verify("Admin123", Some("Admin123".into())).await, "as the originals store it");
+        assert!(!verifier.verify("Admin12", Some("Admin123".into())).await);
+        assert!(!verifier.verify("admin123", Some("Admin123".into())).await);
+        assert!(!verifier.verify("", Some(String::new())).await);
+        let broken = "$argon2id$broken";
+        assert!(!verifier.verify(broken, Some(broken.into())).await, "a hash is not its own password");
         assert!(!verifier.verify("nobody has this password", None).await);
     }
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     http,
     ports::{Auth, AuthError, Identity, Role},
+    trace,
 };
 use async_trait::async_trait;
 use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
@@ -33,7 +34,12 @@ impl RemoteAuth {
     }
 
     fn post(&self, path: &str) -> reqwest::RequestBuilder {
-        self.client.post(format!("{}{path}", self.url)).header(http::REQUEST_ID, http::request_id())
+        let request =
+            self.client.post(format!("{}{path}", self.url)).header(http::REQUEST_ID, http::request_id());
+        match trace::current() {
+            Some(traceparent) => request.header(trace::TRACEPARENT, traceparent),
+            None => request,
+        }
     }
 }
 

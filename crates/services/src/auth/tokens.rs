@@ -1,7 +1,7 @@
 //! Tokens: JWT, HS256 and nothing else, with the claims that the original services expect.
 
 use crate::ports::{Role, User};
-use aws_lc_rs::digest;
+use aws_lc_rs::hmac;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};
@@ -25,11 +25,6 @@ pub struct Claims {
     pub username: String,
 }
 
-/// Tells one password's hash from another, and nothing about either: its salt is random.
-pub(super) fn password_mark(hash: &str) -> String {
-    crate::hex(&digest::digest(&digest::SHA256, hash.as_bytes()).as_ref()[..8])
-}
-
 /// The secret is too short to resist guessing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the JWT secret has {0} bytes; HS256 needs at least 32. Make one with `openssl rand -hex 32`")]
@@ -39,6 +34,7 @@ pub struct WeakSecret(pub usize);
 pub struct TokenKey {
     signing: EncodingKey,
     verifying: DecodingKey,
+    marking: hmac::Key,
     lifetime: SignedDuration,
 }
 
@@ -48,15 +44,27 @@ impl TokenKey {
         if secret.len() < 32 {
             return Err(WeakSecret(secret.len()));
         }
+        Ok(TokenKey::weak(secret, lifetime))
+    }
+
+    /// The same with a secret of any length: for an operator who shares an original service's.
+    pub fn weak(secret: &[u8], lifetime: SignedDuration) -> TokenKey {
         let (signing, verifying) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
-        Ok(TokenKey { signing, verifying, lifetime })
+        let marking = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        TokenKey { signing, verifying, marking, lifetime }
+    }
+
+    /// Tells one stored password from another, and nothing about either to whoever has not the secret.
+    pub(super) fn password_mark(&self, stored: &str) -> String {
+        let text = [b"tapedeck password mark\0", stored.as_bytes()].concat();
+        crate::hex(&hmac::sign(&self.marking, &text).as_ref()[..8])
     }
 
     /// A token for this user.
     pub fn sign(&self, user: &User, now: Timestamp) -> String {
         let iat = now.as_second();
         let exp = iat.saturating_add(self.lifetime.as_secs());
-        let pw = Some(password_mark(&user.password));
+        let pw = Some(self.password_mark(&user.password));
         let claims =
             Claims { admin: true, exp, iat, pw, role: Some(user.role), username: user.email.clone() };
         encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
@@ -99,7 +107,7 @@ mod tests {
         // {"typ":"JWT","alg":"HS256"}
         assert_eq!(header, "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9");
         let claims = key(SECRET).verify(&token, at(1_001)).unwrap();
-        let pw = Some(password_mark("$argon2id$x"));
+        let pw = Some(key(SECRET).password_mark("$argon2id$x"));
         assert_eq!(
             claims,
             Claims {

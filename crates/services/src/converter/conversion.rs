@@ -5,22 +5,20 @@ use crate::{
     failpoints,
     id::Id,
     job::{Event, Failure, Job, Mp3, Verdict},
+    measures,
     ports::{Blob, BlobWriter, PortError},
+    stored::{self, Maker, Stored, Unsound},
     transition::TransitionError,
 };
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use engine::{Cancel, Input, Kind, Options, Sink, Summary};
-use futures_util::StreamExt;
 use std::{
-    io::{self, Read},
+    io,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
-use tokio_util::{
-    io::{StreamReader, SyncIoBridge},
-    sync::CancellationToken,
-};
+use tokio_util::sync::CancellationToken;
 
 /// How an attempt ended without an MP3.
 enum Ended {
@@ -57,14 +55,13 @@ pub(super) async fn run(converter: &Converter, job: Job, stop: CancellationToken
         Ok(mp3) => Event::Converted { fence: job.fence, mp3_fid, mp3 },
         Err(Ended::Failed(failure, verdict)) => Event::Fail { fence: job.fence, failure, verdict },
         Err(Ended::HandBack) => Event::HandBack { fence: job.fence },
-        Err(Ended::Lost) => return remove_own(converter, mp3_fid).await,
+        Err(Ended::Lost) => return remove_own(converter, &job, mp3_fid).await,
     };
     let converted = matches!(event, Event::Converted { .. });
-    match converter.ledger.apply(job.id, event).await {
+    match converter.ledger.insist(job.id, event).await {
         Ok(_) if converted => failpoints::reach("conversion.converted"),
-        // The record lists it among its intents: the sweeper deletes it. Here it is only sooner.
         Ok(_) | Err(TransitionError::Missing | TransitionError::Refused(_)) => {
-            remove_own(converter, mp3_fid).await
+            remove_own(converter, &job, mp3_fid).await
         }
         // In doubt: the lease runs out, and the sweeper decides by the record.
         Err(TransitionError::Store(error)) => {
@@ -76,8 +73,16 @@ pub(super) async fn run(converter: &Converter, job: Job, stop: CancellationToken
     }
 }
 
-async fn remove_own(converter: &Converter, mp3_fid: Id) {
-    if let Err(error) = converter.blobs.delete(Blob::mp3(mp3_fid)).await {
+/// Deletes the MP3 of an attempt that did not win. The record lists it among its intents, and the sweeper would delete it; here it is only
+/// sooner. The record is asked first: a write whose answer was lost may have made this MP3 the job's.
+async fn remove_own(converter: &Converter, job: &Job, mp3_fid: Id) {
+    let removed = async {
+        match converter.ledger.jobs.get(job.id).await? {
+            Some(job) if job.mp3_fid == Some(mp3_fid) => Ok(()),
+            _ => converter.blobs.delete(Blob::mp3(mp3_fid)).await,
+        }
+    };
+    if let Err(error) = removed.await {
         tracing::warn!(error = %crate::chain(&error), "left for the sweeper");
     }
 }
@@ -208,41 +213,26 @@ async fn store(mut pieces: mpsc::Receiver<Piece>, writer: &mut dyn BlobWriter) -
 
 /// Reads the MP3 back as it is stored: every frame to the last, as long as the engine said. Only then may the video go.
 async fn verify(converter: &Converter, mp3_fid: Id, summary: &Summary) -> Result<Mp3, Ended> {
-    let blob = Blob::mp3(mp3_fid);
-    let size = converter.blobs.size(blob).await?.ok_or_else(|| unsound("it is not there".into()))?;
-    let bytes = converter.blobs.read(blob, 0..size).await?;
-    let bytes = bytes.map(|bytes| bytes.map_err(io::Error::other));
-    let reader = SyncIoBridge::new(StreamReader::new(Box::pin(bytes)));
-    let (checked, sha256) = spawn_blocking(move || {
-        let mut reader = Hashing { reader, digest: digest::Context::new(&digest::SHA256) };
-        let checked = engine::mp3::check(&mut reader);
-        (checked, crate::hex(reader.digest.finish().as_ref()))
-    })
-    .await
-    .map_err(|panic| unsound(panic.to_string()))?;
-    let facts = checked.map_err(|defect| unsound(defect.to_string()))?;
-    if facts.samples != summary.samples || size != summary.bytes {
+    let began = Instant::now();
+    let Stored { mp3, samples } = stored::look_at(&*converter.blobs, mp3_fid, Maker::Ours).await?;
+    if samples != summary.samples || mp3.size != summary.bytes {
         let said = format!(
-            "{} samples in {size} bytes stored, {} in {} made",
-            facts.samples, summary.samples, summary.bytes
+            "{samples} samples in {} bytes stored, {} in {} made",
+            mp3.size, summary.samples, summary.bytes
         );
         return Err(unsound(said));
     }
     failpoints::reach("conversion.verified");
-    Ok(Mp3 { size, sha256, duration: summary.duration().as_secs_f64() })
+    measures::stage("verify", began.elapsed().as_secs_f64());
+    Ok(Mp3 { duration: summary.duration().as_secs_f64(), ..mp3 })
 }
 
-/// Hashes all that passes.
-struct Hashing<R> {
-    reader: R,
-    digest: digest::Context,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.reader.read(buffer)?;
-        self.digest.update(&buffer[..count]);
-        Ok(count)
+impl From<Unsound> for Ended {
+    fn from(unsound_mp3: Unsound) -> Ended {
+        match unsound_mp3 {
+            Unsound::Store(error) => error.into(),
+            Unsound::Missing | Unsound::Defect(_) => unsound(unsound_mp3.to_string()),
+        }
     }
 }
 

@@ -47,8 +47,13 @@ pub(super) async fn download(
         let fid =
             fid.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "fid-required", "fid is required"))?;
         let id: Id = fid.1.parse().map_err(|_| file::not_found())?;
-        let job = gateway.owned_by_either_id(&identity, id).await?;
-        gateway.send_mp3(&job, &headers, file::Disposition::Attachment).await
+        match gateway.legacy_mp3(&identity, id).await? {
+            Some(mp3) => gateway.send_file(&mp3, &headers, file::Disposition::Attachment).await,
+            None => {
+                let job = gateway.owned_by_either_id(&identity, id).await?;
+                gateway.send_mp3(&job, &headers, file::Disposition::Attachment).await
+            }
+        }
     };
     found.await.unwrap_or_else(Problem::into_text)
 }

@@ -1,11 +1,11 @@
 //! An MP3 on its way to its owner: Range, ETag, If-Range, length, file name.
 
-use super::Gateway;
+use super::{Gateway, LegacyDownloads};
 use crate::{
     http::Problem,
     id::Id,
-    job::{Job, Mp3, State},
-    ports::{Blob, Identity},
+    job::{Job, State},
+    ports::{Blob, Identity, Role},
 };
 use axum::{
     body::Body,
@@ -48,6 +48,14 @@ impl<S: Send + Sync> FromRequestParts<S> for JobId {
     }
 }
 
+/// An MP3 to be sent.
+pub(super) struct Mp3File {
+    id: Id,
+    size: u64,
+    etag: String,
+    name: String,
+}
+
 /// The same answer for what is not there and for what is somebody else's.
 pub(super) fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not-found", "there is no such file, or it is not yours")
@@ -82,18 +90,49 @@ impl Gateway {
         disposition: Disposition,
     ) -> Result<Response, Problem> {
         let (Some(id), Some(mp3)) = (job.mp3_fid, &job.mp3) else { return Err(no_mp3(job)) };
-        let etag = format!("\"{}\"", mp3.sha256);
-        if matches_etag(headers.get(header::IF_NONE_MATCH), &etag) {
-            return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+        let file = Mp3File { id, size: mp3.size, etag: format!("\"{}\"", mp3.sha256), name: job.mp3_name() };
+        self.send_file(&file, headers, disposition).await
+    }
+
+    /// An MP3 that no record names, where the configuration lets this user have it.
+    pub(super) async fn legacy_mp3(&self, identity: &Identity, id: Id) -> Result<Option<Mp3File>, Problem> {
+        let allowed = match self.settings.legacy_downloads {
+            LegacyDownloads::Nobody => false,
+            LegacyDownloads::Admin => identity.role == Role::Admin,
+            LegacyDownloads::AnyUser => true,
+        };
+        let internal = |error| Problem::internal(&error);
+        let jobs = &self.ledger.jobs;
+        if !allowed
+            || jobs.by_mp3(id).await.map_err(internal)?.is_some()
+            || jobs.get(id).await.map_err(internal)?.is_some()
+        {
+            return Ok(None);
         }
-        let Some(part) = wanted(headers, mp3, &etag) else {
+        let size = self.blobs.size(Blob::mp3(id)).await.map_err(internal)?;
+        // A file of this store never changes under its id.
+        Ok(size.map(|size| Mp3File { id, size, etag: format!("\"{id}\""), name: format!("{id}.mp3") }))
+    }
+
+    /// The file, or the part of it that is asked for.
+    pub(super) async fn send_file(
+        &self,
+        mp3: &Mp3File,
+        headers: &HeaderMap,
+        disposition: Disposition,
+    ) -> Result<Response, Problem> {
+        let Mp3File { id, etag, .. } = mp3;
+        if matches_etag(headers.get(header::IF_NONE_MATCH), etag) {
+            return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag.clone())]).into_response());
+        }
+        let Some(part) = wanted(headers, mp3.size, etag) else {
             let all = [(header::CONTENT_RANGE, format!("bytes */{}", mp3.size))];
             let detail = format!("this MP3 has {} bytes; the range asked for lies beyond them", mp3.size);
             let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range-not-satisfiable", detail);
             return Ok((all, problem).into_response());
         };
         let bytes =
-            self.blobs.read(Blob::mp3(id), part.clone()).await.map_err(|error| Problem::internal(&error))?;
+            self.blobs.read(Blob::mp3(*id), part.clone()).await.map_err(|error| Problem::internal(&error))?;
         let mut response = Body::from_stream(bytes).into_response();
         let out = response.headers_mut();
         if part != (0..mp3.size) {
@@ -104,8 +143,8 @@ impl Gateway {
         out.insert(header::CONTENT_LENGTH, (part.end - part.start).into());
         out.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         out.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-        out.insert(header::ETAG, ascii(etag));
-        out.insert(header::CONTENT_DISPOSITION, ascii(content_disposition(disposition, &job.mp3_name())));
+        out.insert(header::ETAG, ascii(etag.clone()));
+        out.insert(header::CONTENT_DISPOSITION, ascii(content_disposition(disposition, &mp3.name)));
         if part != (0..mp3.size) {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         }
@@ -132,15 +171,15 @@ fn no_mp3(job: &Job) -> Problem {
 }
 
 /// The range asked for: the whole where none is, or where the client's part is of another file; `None` where it is none of this file.
-fn wanted(headers: &HeaderMap, mp3: &Mp3, etag: &str) -> Option<Range<u64>> {
-    let whole = 0..mp3.size;
+fn wanted(headers: &HeaderMap, size: u64, etag: &str) -> Option<Range<u64>> {
+    let whole = 0..size;
     let Some(range) = headers.get(header::RANGE).and_then(|range| range.to_str().ok()) else {
         return Some(whole);
     };
     if headers.get(header::IF_RANGE).is_some_and(|known| known.as_bytes() != etag.as_bytes()) {
         return Some(whole);
     }
-    match parse_range(range, mp3.size) {
+    match parse_range(range, size) {
         // What is no single range is to be ignored (RFC 9110, 14.2).
         None => Some(whole),
         Some(part) => (!part.is_empty()).then_some(part),
@@ -205,7 +244,7 @@ mod tests {
     fn ask(pairs: &[(header::HeaderName, &'static str)]) -> Option<Range<u64>> {
         let headers =
             pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
-        wanted(&headers, &Mp3 { size: 1000, sha256: "abc".into(), duration: 1.0 }, "\"abc\"")
+        wanted(&headers, 1000, "\"abc\"")
     }
 
     #[test]
@@ -223,11 +262,7 @@ mod tests {
         for ignored in ["bytes=0-1,5-6", "bytes=0-10,5-20", "bytes=5-2", "bytes=-", "bytes=a-b", "items=0-1"]
         {
             let headers = [(RANGE, HeaderValue::from_static(ignored))].into_iter().collect();
-            assert_eq!(
-                wanted(&headers, &Mp3 { size: 1000, sha256: "abc".into(), duration: 1.0 }, ""),
-                Some(0..1000),
-                "{ignored}"
-            );
+            assert_eq!(wanted(&headers, 1000, ""), Some(0..1000), "{ignored}");
         }
         assert_eq!(ask(&[(RANGE, "nonsense")]), Some(0..1000));
         assert_eq!(ask(&[(RANGE, "bytes=0-0"), (IF_RANGE, "\"abc\"")]), Some(0..1));

@@ -11,6 +11,7 @@ use crate::{
     id::Id,
     job::{Event, Job, State as JobState, Video},
     ports::{Blob, BlobWriter, Identity, PortError, PortErrorKind, Swap},
+    trace,
     transition::TransitionError,
 };
 use aws_lc_rs::digest;
@@ -205,6 +206,7 @@ impl Gateway {
             ledger.clock.now(),
         );
         job.options.preset = caller.preset;
+        job.trace = trace::current();
         if ledger.jobs.insert(&job).await.map_err(store_failed)? == Swap::Lost {
             let taken = std::io::Error::other(format!("the id {} is taken already", job.id));
             return Err(Problem::internal(&taken));

@@ -2,7 +2,7 @@
 
 use crate::{
     id::Id,
-    job::{Action, Failure, Job, State},
+    job::{Action, Failure, Job, MailState, State},
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -28,6 +28,8 @@ pub struct JobView {
     pub mp3_fid: Option<Id>,
     /// The MP3.
     pub mp3: Option<Mp3View>,
+    /// The mail about how it ended, if there is one to send.
+    pub mail: Option<MailView>,
     /// How often a conversion has begun.
     pub attempt: u32,
     /// What the owner may do now.
@@ -38,6 +40,15 @@ pub struct JobView {
     pub updated: Timestamp,
     /// When the next attempt begins, or the MP3 or the video goes.
     pub expires: Option<Timestamp>,
+}
+
+/// A mail in the API.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MailView {
+    /// Where it stands.
+    pub state: MailState,
+    /// Why it could not be delivered, or why the last attempt failed.
+    pub error: Option<String>,
 }
 
 /// An MP3 in the API.
@@ -68,6 +79,8 @@ impl From<&Job> for JobView {
                 duration: mp3.duration,
                 sha256: mp3.sha256.clone(),
             }),
+            mail: (job.mail.state != MailState::None)
+                .then(|| MailView { state: job.mail.state, error: job.mail.error.clone() }),
             attempt: job.attempt,
             actions: job.actions(),
             created: job.created,

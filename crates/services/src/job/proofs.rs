@@ -1,6 +1,8 @@
 //! Property tests of the job's life: whatever happens in whatever order, what was promised holds.
 
-use super::{Event, Failure, Job, MailState, Mp3, Policy, Refused, State, Task, Verdict, Video};
+use super::{
+    Event, Failure, Job, MailState, Mp3, Neighbour, Neighbours, Policy, Refused, State, Task, Verdict, Video,
+};
 use crate::{id::Id, message::Queue, ports::Blob};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -33,7 +35,10 @@ fn events() -> impl Strategy<Value = (Maker, bool, u8)> {
         |_, _, _| Event::Accept { video: video() },
         |_, _, _| Event::Abandon,
         |job, stale, n| Event::Beat { fence: fence(job, stale), progress: f64::from(n) / 200.0 },
-        |_, _, _| Event::Claim { worker: "w".into() },
+        |_, _, n| Event::Claim { worker: "w".into(), by_message: n % 2 == 0 },
+        |_, _, n| Event::ConvertedElsewhere { mp3_fid: id(n.saturating_add(2)), mp3: mp3() },
+        |_, _, n| Event::Stray { mp3_fid: id(n.saturating_add(2)) },
+        |_, _, _| Event::PublishAgain,
         |job, stale, n| Event::Intend { fence: fence(job, stale), mp3_fid: id(n.saturating_add(2)) },
         |job, stale, n| Event::Converted {
             fence: fence(job, stale),
@@ -56,9 +61,9 @@ fn events() -> impl Strategy<Value = (Maker, bool, u8)> {
         |_, _, _| Event::TimeUp,
         |_, _, n| Event::Published { queue: if n % 2 == 0 { Queue::Video } else { Queue::Mp3 } },
         |job, _, n| Event::Deleted {
-            blob: job.garbage().get(usize::from(n)).copied().unwrap_or(Blob::mp3(id(255))),
+            blob: job.garbage(Timestamp::MAX).get(usize::from(n)).copied().unwrap_or(Blob::mp3(id(255))),
         },
-        |_, _, _| Event::ClaimMail { worker: "n".into() },
+        |_, _, n| Event::ClaimMail { worker: "n".into(), by_message: n % 2 == 0 },
         |job, _, _| Event::BeatMail { fence: job.mail.fence },
         |job, stale, _| Event::MailSent { fence: job.mail.fence.saturating_sub(stale.into()) },
         |job, _, n| Event::MailFailed { fence: job.mail.fence, text: "no".into(), permanent: n % 2 == 0 },
@@ -68,6 +73,15 @@ fn events() -> impl Strategy<Value = (Maker, bool, u8)> {
         },
     ];
     (prop::sample::select(makers), prop::bool::weighted(0.2), 0..200_u8)
+}
+
+/// Every mixture of neighbours.
+fn policies() -> impl Strategy<Value = Policy> {
+    let who = prop::sample::select(vec![Neighbour::Ours, Neighbour::Original, Neighbour::Mixed]);
+    (who.clone(), who).prop_map(|(converter, notification)| Policy {
+        neighbours: Neighbours { converter, notification, ..Neighbours::default() },
+        ..Policy::default()
+    })
 }
 
 fn fence(job: &Job, stale: bool) -> u64 {
@@ -101,10 +115,16 @@ fn check(job: &Job) {
     }
     if job.state == State::Converted {
         assert_ne!(job.mail.state, MailState::None, "a finished MP3 is told");
-        assert!(!job.garbage().contains(&Blob::mp3(job.mp3_fid.unwrap())), "the MP3 in use is no garbage");
+        assert!(
+            !job.garbage(Timestamp::MAX).contains(&Blob::mp3(job.mp3_fid.unwrap())),
+            "the MP3 in use is no garbage"
+        );
     }
     if job.video_is_kept() {
-        assert!(!job.garbage().contains(&Blob::video(job.id)), "the video in use is no garbage");
+        assert!(
+            !job.garbage(Timestamp::MAX).contains(&Blob::video(job.id)),
+            "the video in use is no garbage"
+        );
     }
     assert!((0.0..=1.0).contains(&job.progress));
     let written: Job = serde_json::from_str(&serde_json::to_string(job).unwrap()).unwrap();
@@ -125,7 +145,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn whatever_happens_the_record_stays_sound(steps in prop::collection::vec((events(), 0..100_000_i64), 1..60)) {
+    fn whatever_happens_the_record_stays_sound(
+        policy in policies(),
+        steps in prop::collection::vec((events(), 0..100_000_i64), 1..60),
+    ) {
         let mut job = start();
         let mut now = Timestamp::UNIX_EPOCH;
         let mut begun = vec![Blob::video(job.id)];
@@ -133,11 +156,13 @@ proptest! {
         for ((make, stale, number), seconds) in steps {
             now += SignedDuration::from_secs(seconds);
             let event = make(&job, stale, number);
-            let Ok(next) = job.apply(event.clone(), now, &Policy::default()) else { continue };
+            let Ok(next) = job.apply(event.clone(), now, &policy) else { continue };
             assert_eq!(next.version, job.version + 1);
             assert!(next.fence >= job.fence, "a fence never falls");
             match &event {
-                Event::Intend { mp3_fid, .. } => begun.push(Blob::mp3(*mp3_fid)),
+                Event::Intend { mp3_fid, .. }
+                | Event::ConvertedElsewhere { mp3_fid, .. }
+                | Event::Stray { mp3_fid } => begun.push(Blob::mp3(*mp3_fid)),
                 Event::Deleted { blob } => deleted.push(*blob),
                 Event::Beat { progress: _, .. } => assert!(next.progress >= job.progress, "progress never falls"),
                 _ => {}
@@ -191,7 +216,7 @@ proptest! {
             now = now.max(job.due(Task::Convert).unwrap_or(now));
             let fence = job.fence;
             let event = match job.state {
-                State::Queued | State::RetryWait => Event::Claim { worker: "w".into() },
+                State::Queued | State::RetryWait => Event::Claim { worker: "w".into(), by_message: false },
                 _ => Event::Converted { fence, mp3_fid: id(77), mp3: mp3() },
             };
             job = job.apply(event, now, &Policy::default()).unwrap();
@@ -207,7 +232,7 @@ fn after(job: Job, events: impl IntoIterator<Item = Event>) -> Job {
 }
 
 fn claimed() -> Job {
-    after(start(), [Event::Accept { video: video() }, Event::Claim { worker: "w".into() }])
+    after(start(), [Event::Accept { video: video() }, Event::Claim { worker: "w".into(), by_message: false }])
 }
 
 #[test]
@@ -222,7 +247,9 @@ fn a_permanent_failure_ends_the_job_at_once_and_a_passing_one_after_many_attempt
             job = job.apply(fail(job.fence, verdict), now, &Policy::default()).unwrap();
             if let Some(at) = job.due(Task::Convert) {
                 now = at;
-                job = job.apply(Event::Claim { worker: "w".into() }, now, &Policy::default()).unwrap();
+                job = job
+                    .apply(Event::Claim { worker: "w".into(), by_message: false }, now, &Policy::default())
+                    .unwrap();
             }
         }
         assert_eq!((job.state, job.attempt), (State::Failed, attempts));
@@ -238,7 +265,7 @@ fn a_retry_waits_longer_each_time_and_is_not_claimed_before() {
         job = after(job.clone(), [fail(job.fence)]);
         let at = job.due(Task::Convert).unwrap();
         waits.push(at.duration_since(Timestamp::UNIX_EPOCH));
-        let claim = Event::Claim { worker: "w".into() };
+        let claim = Event::Claim { worker: "w".into(), by_message: false };
         assert_eq!(job.apply(claim.clone(), Timestamp::UNIX_EPOCH, &Policy::default()), Err(Refused::NotYet));
         job = job.apply(claim, at, &Policy::default()).unwrap();
     }
@@ -248,9 +275,9 @@ fn a_retry_waits_longer_each_time_and_is_not_claimed_before() {
 #[test]
 fn a_worker_that_lost_its_lease_cannot_finish_and_its_mp3_is_garbage() {
     let job = after(claimed(), [Event::Intend { fence: 2, mp3_fid: id(5) }]);
-    assert!(job.garbage().is_empty());
+    assert!(job.garbage(Timestamp::MAX).is_empty());
     let job = after(job, [Event::LeaseLost { fence: 2, beat: 0 }]);
-    assert_eq!(job.garbage(), [Blob::mp3(id(5))]);
+    assert_eq!(job.garbage(Timestamp::MAX), [Blob::mp3(id(5))]);
     let late = Event::Converted { fence: 2, mp3_fid: id(5), mp3: mp3() };
     assert_eq!(
         job.apply(late, Timestamp::UNIX_EPOCH, &Policy::default()),
@@ -274,11 +301,11 @@ fn a_handed_back_job_has_lost_no_attempt() {
 #[test]
 fn each_end_has_its_own_message_id_and_each_attempt_at_its_mail_the_same() {
     let fail = |fence| Event::Fail { fence, failure: failure(), verdict: Verdict::Permanent };
-    let mail = |job| after(job, [Event::ClaimMail { worker: "n".into() }]);
+    let mail = |job| after(job, [Event::ClaimMail { worker: "n".into(), by_message: false }]);
     let first = mail(after(claimed(), [fail(2)]));
     let again = mail(after(first.clone(), [Event::MailLeaseLost { fence: 1, beat: 0 }]));
     assert_eq!(first.mail_id(), again.mail_id());
-    let retried = after(again, [Event::Retry, Event::Claim { worker: "w".into() }]);
+    let retried = after(again, [Event::Retry, Event::Claim { worker: "w".into(), by_message: false }]);
     let second = after(retried.clone(), [fail(retried.fence)]);
     assert_ne!(first.mail_id(), second.mail_id());
 }
@@ -286,10 +313,10 @@ fn each_end_has_its_own_message_id_and_each_attempt_at_its_mail_the_same() {
 #[test]
 fn a_late_notifier_cannot_end_another_rounds_mail() {
     let fail = |fence| Event::Fail { fence, failure: failure(), verdict: Verdict::Permanent };
-    let claim = || Event::ClaimMail { worker: "n".into() };
+    let claim = || Event::ClaimMail { worker: "n".into(), by_message: false };
     let first = after(claimed(), [fail(2), claim()]);
     let late = first.mail.fence;
-    let retried = after(first, [Event::Retry, Event::Claim { worker: "w".into() }]);
+    let retried = after(first, [Event::Retry, Event::Claim { worker: "w".into(), by_message: false }]);
     let second = after(retried.clone(), [fail(retried.fence), claim()]);
     for event in [
         Event::MailSent { fence: late },
@@ -312,5 +339,67 @@ fn what_is_kept_for_ever_is_kept_until_the_end_of_time() {
 fn a_deleted_job_keeps_no_name_no_file_and_no_mail() {
     let job = after(claimed(), [Event::Converted { fence: 2, mp3_fid: id(5), mp3: mp3() }, Event::Delete]);
     assert_eq!((job.file_name.as_str(), job.mail.state, job.state), ("", MailState::None, State::Expired));
-    assert_eq!(job.garbage(), [Blob::video(id(1)), Blob::mp3(id(5))]);
+    assert_eq!(job.garbage(Timestamp::MAX), [Blob::video(id(1)), Blob::mp3(id(5))]);
+}
+
+fn beside(converter: Neighbour, notification: Neighbour) -> Policy {
+    Policy {
+        neighbours: Neighbours { converter, notification, ..Neighbours::default() },
+        ..Policy::default()
+    }
+}
+
+fn hours(hours: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours)
+}
+
+#[test]
+fn what_a_foreign_converter_may_hold_is_taken_by_whoever_has_the_message_and_by_others_hours_later() {
+    let policy = beside(Neighbour::Mixed, Neighbour::Ours);
+    let apply = |job: &Job, event, now| job.apply(event, now, &policy);
+    let job = apply(&start(), Event::Accept { video: video() }, hours(0)).unwrap();
+    let job = apply(&job, Event::Published { queue: Queue::Video }, hours(0)).unwrap();
+    assert_eq!(job.due(Task::Convert), Some(hours(6)));
+    let claim = |by_message| Event::Claim { worker: "w".into(), by_message };
+    assert_eq!(apply(&job, claim(false), hours(5)), Err(Refused::NotYet));
+    assert!(apply(&job, claim(true), hours(0)).is_ok());
+    assert!(apply(&job, claim(false), hours(6)).is_ok());
+    assert_eq!(apply(&job, Event::PublishAgain, hours(5)), Err(Refused::NotYet));
+    assert!(apply(&job, Event::PublishAgain, hours(6)).unwrap().pending.contains(&Queue::Video));
+}
+
+#[test]
+fn a_video_stays_for_as_long_as_a_foreign_converter_may_look_for_it() {
+    let policy = beside(Neighbour::Original, Neighbour::Ours);
+    let done = Event::ConvertedElsewhere { mp3_fid: id(5), mp3: mp3() };
+    let events = [Event::Accept { video: video() }, Event::Published { queue: Queue::Video }, done];
+    let job = events.into_iter().fold(start(), |job, event| job.apply(event, hours(0), &policy).unwrap());
+    assert_eq!((job.state, job.mp3_fid, job.mail.state), (State::Converted, Some(id(5)), MailState::Pending));
+    assert!(job.pending.is_empty(), "who brought the message has it in hand");
+    assert_eq!(job.garbage(hours(5)), []);
+    assert_eq!(job.due(Task::Sweep), Some(hours(6)));
+    assert_eq!(job.garbage(hours(6)), [Blob::video(id(1))]);
+}
+
+#[test]
+fn a_second_mp3_for_a_job_that_has_one_is_garbage_and_nobody_is_told() {
+    let done = after(claimed(), [Event::Converted { fence: 2, mp3_fid: id(5), mp3: mp3() }]);
+    let stray = after(done.clone(), [Event::Stray { mp3_fid: id(6) }]);
+    assert_eq!(stray.garbage(hours(0)), [Blob::video(id(1)), Blob::mp3(id(6))]);
+    assert_eq!((stray.mp3_fid, &stray.mail), (done.mp3_fid, &done.mail));
+    let own = Event::Stray { mp3_fid: id(5) };
+    assert!(done.apply(own, hours(0), &Policy::default()).is_err(), "its own MP3 is no stray");
+}
+
+#[test]
+fn a_mail_that_a_foreign_notifier_may_send_is_ours_only_with_the_message() {
+    let policy = beside(Neighbour::Ours, Neighbour::Mixed);
+    let done = Event::Converted { fence: 2, mp3_fid: id(5), mp3: mp3() };
+    let job = claimed().apply(done, hours(0), &policy).unwrap();
+    assert_eq!((job.mail.state, job.due(Task::Mail)), (MailState::HandedOver, None));
+    let claim = |by_message| Event::ClaimMail { worker: "n".into(), by_message };
+    assert!(job.apply(claim(false), hours(99), &policy).is_err());
+    let held = job.apply(claim(true), hours(0), &policy).unwrap();
+    let lost = held.apply(Event::MailLeaseLost { fence: 1, beat: 0 }, hours(0), &policy).unwrap();
+    assert_eq!(lost.mail.state, MailState::Pending, "once it was ours it stays ours");
 }

@@ -1,6 +1,6 @@
 //! What may happen to a job, and what it does to the record.
 
-use super::{Failure, Failures, Job, Lease, Mail, MailState, Mp3, Passage, Policy, State, Video};
+use super::{Failure, Failures, Job, Lease, Mail, MailState, Mp3, Neighbour, Passage, Policy, State, Video};
 use crate::{id::Id, message::Queue, ports::Blob};
 use jiff::{SignedDuration, Timestamp};
 
@@ -25,6 +25,8 @@ pub enum Event {
     Claim {
         /// The process that takes it.
         worker: String,
+        /// It has the job's queue message in hand.
+        by_message: bool,
     },
     /// The converter is about to write this MP3.
     Intend {
@@ -42,6 +44,20 @@ pub enum Event {
         /// What was verified.
         mp3: Mp3,
     },
+    /// A converter that is not ours has made the MP3; it was looked at, and its owner is to be told by us.
+    ConvertedElsewhere {
+        /// The MP3's id.
+        mp3_fid: Id,
+        /// What was seen.
+        mp3: Mp3,
+    },
+    /// A converter that is not ours has made an MP3 that nobody needs: the job has its end already.
+    Stray {
+        /// The MP3's id.
+        mp3_fid: Id,
+    },
+    /// A converter that is not ours has had its time: the wake-up is to be published again.
+    PublishAgain,
     /// The attempt failed.
     Fail {
         /// The converter's fence.
@@ -85,6 +101,8 @@ pub enum Event {
     ClaimMail {
         /// The process that takes it.
         worker: String,
+        /// It has the mail's queue message in hand.
+        by_message: bool,
     },
     /// The notifier lives.
     BeatMail {
@@ -149,22 +167,27 @@ impl Job {
         job.version += 1;
         job.updated = now;
         match event {
-            Event::Accept { video } => job.accept(video)?,
+            Event::Accept { video } => job.accept(video, now, policy)?,
             Event::Abandon => job.abandon(now)?,
             Event::Beat { fence, progress } => job.beat(fence, progress)?,
-            Event::Claim { worker } => job.claim(worker, now)?,
+            Event::Claim { worker, by_message } => job.claim(worker, by_message, now)?,
             Event::Intend { fence, mp3_fid } => job.intend(fence, mp3_fid)?,
             Event::Converted { fence, mp3_fid, mp3 } => job.converted(fence, mp3_fid, mp3, now, policy)?,
+            Event::ConvertedElsewhere { mp3_fid, mp3 } => {
+                job.converted_elsewhere(mp3_fid, mp3, now, policy)?;
+            }
+            Event::Stray { mp3_fid } => job.stray(mp3_fid)?,
+            Event::PublishAgain => job.publish_again(now, policy)?,
             Event::Fail { fence, failure, verdict } => job.fail(fence, failure, verdict, now, policy)?,
-            Event::HandBack { fence } => job.hand_back(fence)?,
+            Event::HandBack { fence } => job.hand_back(fence, now, policy)?,
             Event::LeaseLost { fence, beat } => job.lease_lost(fence, beat, now, policy)?,
             Event::Cancel => job.cancel(now, policy)?,
-            Event::Retry => job.retry()?,
+            Event::Retry => job.retry(now, policy)?,
             Event::Delete => job.delete(now, policy),
             Event::TimeUp => job.time_up(now, policy)?,
-            Event::Published { queue } => job.published(queue)?,
+            Event::Published { queue } => job.published(queue, now, policy)?,
             Event::Deleted { blob } => job.intents.retain(|intent| *intent != blob),
-            Event::ClaimMail { worker } => job.claim_mail(worker, now)?,
+            Event::ClaimMail { worker, by_message } => job.claim_mail(worker, by_message, now)?,
             Event::BeatMail { fence } => job.mail_lease(fence)?.beat += 1,
             Event::MailSent { fence } => job.mail_ended(fence, MailState::Sent, None)?,
             Event::MailFailed { fence, text, permanent } => {
@@ -180,12 +203,12 @@ impl Job {
         Ok(job)
     }
 
-    fn accept(&mut self, video: Video) -> Result<(), Refused> {
+    fn accept(&mut self, video: Video, now: Timestamp, policy: &Policy) -> Result<(), Refused> {
         self.require(&[State::Receiving])?;
         self.video = Some(video);
         self.lease = None;
         self.intents.clear();
-        self.queue();
+        self.queue(now, policy);
         Ok(())
     }
 
@@ -204,8 +227,11 @@ impl Job {
         Ok(())
     }
 
-    fn claim(&mut self, worker: String, now: Timestamp) -> Result<(), Refused> {
+    fn claim(&mut self, worker: String, by_message: bool, now: Timestamp) -> Result<(), Refused> {
         self.require(&[State::Queued, State::RetryWait])?;
+        if !by_message && self.handed_over.is_some_and(|until| until > now) {
+            return Err(Refused::NotYet);
+        }
         if self.state == State::RetryWait && self.expires.is_some_and(|at| at > now) {
             return Err(Refused::NotYet);
         }
@@ -215,6 +241,7 @@ impl Job {
         self.lease = Some(Lease { worker, beat: 0, writing: None });
         self.progress = 0.0;
         self.expires = None;
+        self.handed_over = None;
         // Whoever claims it knows of it: a wake-up would only be noise.
         self.pending.remove(&Queue::Video);
         Ok(())
@@ -237,17 +264,58 @@ impl Job {
     ) -> Result<(), Refused> {
         self.require(&[State::Converting])?;
         self.held(fence)?;
+        self.end_converted(mp3_fid, mp3, now, policy);
+        self.pending.insert(Queue::Mp3);
+        self.tell();
+        if policy.neighbours.notification != Neighbour::Ours {
+            self.mail.state = MailState::HandedOver;
+        }
+        Ok(())
+    }
+
+    /// The MP3 is there, whoever made it.
+    pub(super) fn end_converted(&mut self, mp3_fid: Id, mp3: Mp3, now: Timestamp, policy: &Policy) {
         self.state = State::Converted;
         self.lease = None;
         self.progress = 1.0;
         self.error = None;
+        self.pending.clear();
+        self.handed_over = None;
         self.intents.retain(|intent| *intent != Blob::mp3(mp3_fid));
         self.mp3_fid = Some(mp3_fid);
         self.mp3 = Some(mp3);
         self.drop_video();
-        self.pending.insert(Queue::Mp3);
-        self.tell();
         self.expires = Some(later(now, policy.mp3_kept));
+    }
+
+    fn converted_elsewhere(
+        &mut self,
+        mp3_fid: Id,
+        mp3: Mp3,
+        now: Timestamp,
+        policy: &Policy,
+    ) -> Result<(), Refused> {
+        self.require(&[State::Queued, State::Converting, State::RetryWait, State::Failed])?;
+        self.end_converted(mp3_fid, mp3, now, policy);
+        self.tell();
+        Ok(())
+    }
+
+    fn stray(&mut self, mp3_fid: Id) -> Result<(), Refused> {
+        let blob = Blob::mp3(mp3_fid);
+        if !self.state.is_ended() || self.mp3_fid == Some(mp3_fid) || self.intents.contains(&blob) {
+            return Err(Refused::State(self.state));
+        }
+        self.intents.push(blob);
+        Ok(())
+    }
+
+    fn publish_again(&mut self, now: Timestamp, policy: &Policy) -> Result<(), Refused> {
+        self.require(&[State::Queued])?;
+        if self.handed_over.is_some_and(|until| until > now) {
+            return Err(Refused::NotYet);
+        }
+        self.queue(now, policy);
         Ok(())
     }
 
@@ -289,12 +357,12 @@ impl Job {
         }
     }
 
-    fn hand_back(&mut self, fence: u64) -> Result<(), Refused> {
+    fn hand_back(&mut self, fence: u64, now: Timestamp, policy: &Policy) -> Result<(), Refused> {
         self.require(&[State::Converting])?;
         self.held(fence)?;
         self.lease = None;
         self.attempt = self.attempt.saturating_sub(1);
-        self.queue();
+        self.queue(now, policy);
         Ok(())
     }
 
@@ -307,7 +375,7 @@ impl Job {
         }
         self.lease = None;
         if bump(&mut self.failures.lost) < policy.lost_attempts {
-            self.queue();
+            self.queue(now, policy);
         } else {
             let failure = Failure {
                 code: "worker-lost".into(),
@@ -332,7 +400,7 @@ impl Job {
         Ok(())
     }
 
-    fn retry(&mut self) -> Result<(), Refused> {
+    fn retry(&mut self, now: Timestamp, policy: &Policy) -> Result<(), Refused> {
         self.require(&[State::Failed, State::Cancelled])?;
         if !self.video_is_kept() {
             return Err(Refused::VideoGone);
@@ -343,7 +411,7 @@ impl Job {
         self.progress = 0.0;
         // A mail about the earlier end that has not left yet would only confuse.
         self.mail = self.mail.anew();
-        self.queue();
+        self.queue(now, policy);
         Ok(())
     }
 
@@ -383,12 +451,23 @@ impl Job {
         Ok(())
     }
 
-    fn published(&mut self, queue: Queue) -> Result<(), Refused> {
-        if self.pending.remove(&queue) { Ok(()) } else { Err(Refused::State(self.state)) }
+    fn published(&mut self, queue: Queue, now: Timestamp, policy: &Policy) -> Result<(), Refused> {
+        let was_pending = self.pending.remove(&queue);
+        let theirs = queue == Queue::Video && policy.neighbours.converter != Neighbour::Ours;
+        if theirs {
+            let until = later(now, policy.neighbours.handover);
+            self.video_needed = Some(until);
+            if self.state == State::Queued {
+                self.handed_over = Some(until);
+            }
+        }
+        if was_pending || theirs { Ok(()) } else { Err(Refused::State(self.state)) }
     }
 
-    fn claim_mail(&mut self, worker: String, now: Timestamp) -> Result<(), Refused> {
-        if self.mail.state != MailState::Pending {
+    fn claim_mail(&mut self, worker: String, by_message: bool, now: Timestamp) -> Result<(), Refused> {
+        let ours = self.mail.state == MailState::Pending;
+        let theirs = self.mail.state == MailState::HandedOver;
+        if !(ours || theirs && by_message) {
             return Err(Refused::State(self.state));
         }
         if self.mail.not_before.is_some_and(|at| at > now) {
@@ -435,7 +514,11 @@ impl Job {
     }
 
     /// Into the queue, with a wake-up pending.
-    fn queue(&mut self) {
+    fn queue(&mut self, now: Timestamp, policy: &Policy) {
+        let neighbours = &policy.neighbours;
+        // Where others take from the queue too, the wake-up comes first: a little while for it to be published.
+        self.handed_over = (neighbours.converter != Neighbour::Ours)
+            .then(|| later(now, neighbours.handover.min(SignedDuration::from_mins(1))));
         self.state = State::Queued;
         self.expires = None;
         self.progress = 0.0;
@@ -443,7 +526,7 @@ impl Job {
     }
 
     /// The owner is to be told how it ended.
-    fn tell(&mut self) {
+    pub(super) fn tell(&mut self) {
         self.mail = Mail { state: MailState::Pending, round: self.mail.round + 1, ..self.mail.anew() };
     }
 

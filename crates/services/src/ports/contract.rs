@@ -128,7 +128,7 @@ async fn work_is_found_when_it_is_due(jobs: &dyn Jobs) {
     assert_eq!(due(Task::Convert, 1500).await, [early.id]);
     assert_eq!(due(Task::Convert, 9999).await, [early.id, late.id], "the longest due comes first");
     assert_eq!(due(Task::Publish, 1).await.len(), 2, "a wake-up is due at once");
-    let claimed = after(&early, Event::Claim { worker: "w".into() }, 3000);
+    let claimed = after(&early, Event::Claim { worker: "w".into(), by_message: false }, 3000);
     assert_eq!(jobs.replace(&claimed).await.unwrap(), Swap::Won);
     assert_eq!(due(Task::Convert, 9999).await, [late.id], "claimed work is due no more");
     assert_eq!(due(Task::Publish, 9999).await, [late.id]);

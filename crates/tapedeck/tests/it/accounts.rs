@@ -70,17 +70,17 @@ async fn removing_a_user_deletes_their_jobs_and_nobody_elses() {
     let done = bob.upload_media("wav__sample.wav").await;
     bob.ended(&done).await;
     bob.upload_media("bbb_480p_30s.mp4").await;
-    let (_, said) = run(deck.dir.path(), &["user", "remove", BOB], "");
+    let (_, said) = run(deck.dir(), &["user", "remove", BOB], "");
     assert!(said.contains("2 jobs"), "{said}");
     let refused = bob.get("/api/v1/jobs").send().await.unwrap();
     assert_eq!(refused.status(), StatusCode::FORBIDDEN, "a removed user's token is void at once");
     let job = ana.ended(&kept).await;
     let end = std::time::Instant::now() + std::time::Duration::from_secs(15);
-    while !deck.house_faults(std::slice::from_ref(&job)).is_empty() {
-        assert!(std::time::Instant::now() < end, "{:#?}", deck.house_faults(&[job]));
+    while !deck.house_faults(std::slice::from_ref(&job)).await.is_empty() {
+        assert!(std::time::Instant::now() < end, "{:#?}", deck.house_faults(&[job]).await);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    crate::deck::add_user(deck.dir.path(), BOB, PASSWORD);
+    crate::deck::add_user(deck.dir(), BOB, PASSWORD);
     assert!(
         deck.sign_in(BOB).await.jobs().await.is_empty(),
         "whoever gets the name again gets nothing with it"
@@ -166,9 +166,7 @@ async fn guessing_all_at_once_gets_no_further() {
 async fn a_new_password_or_a_new_holder_voids_what_was_signed_before() {
     let deck = Deck::start(Shape::FourProcesses).await;
     let before = deck.sign_in(ANA).await;
-    assert!(
-        run(deck.dir.path(), &["user", "passwd", ANA, "--password-stdin"], "Admin123\n").0.status.success()
-    );
+    assert!(run(deck.dir(), &["user", "passwd", ANA, "--password-stdin"], "Admin123\n").0.status.success());
     assert_eq!(before.get("/api/v1/jobs").send().await.unwrap().status(), StatusCode::FORBIDDEN);
     let page = deck
         .client
@@ -180,8 +178,8 @@ async fn a_new_password_or_a_new_holder_voids_what_was_signed_before() {
         "the page asks to sign in again"
     );
     let before = deck.sign_in(ANA).await;
-    assert!(run(deck.dir.path(), &["user", "remove", ANA], "").0.status.success());
-    crate::deck::add_user(deck.dir.path(), ANA, PASSWORD);
+    assert!(run(deck.dir(), &["user", "remove", ANA], "").0.status.success());
+    crate::deck::add_user(deck.dir(), ANA, PASSWORD);
     assert_eq!(before.get("/api/v1/jobs").send().await.unwrap().status(), StatusCode::FORBIDDEN);
     assert!(deck.sign_in(ANA).await.jobs().await.is_empty());
 }

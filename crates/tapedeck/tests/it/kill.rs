@@ -3,7 +3,7 @@
 //! The process kills itself at the point (`services::failpoints`), and leaves a witness; the suite checks signal and
 //! witness, so that a point that is never reached is a failure and not a pass.
 
-use crate::deck::{ANA, BOB, Deck, PASSWORD, Shape, add_user, media};
+use crate::deck::{ANA, Deck, Home, Shape, media};
 use serde_json::Value;
 use services::failpoints::POINTS;
 use std::{
@@ -13,16 +13,28 @@ use std::{
 };
 
 const ROUNDS: usize = 10;
+/// A death is noticed soon, so that rounds are short.
+const PATIENCE: (&str, &str) = ("TAPEDECK_TIMING_PATIENCE", "1500ms");
 /// So many rounds at once: most of a round is waiting.
 const AT_ONCE: usize = 5;
 
 macro_rules! killed_at {
     ($($name:ident = $point:literal),* $(,)?) => {
         const WALKED: &[&str] = &[$($point),*];
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            every_round_holds($point).await;
-        })*
+        mod embedded {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                every_round_holds($point, Shape::OneProcess).await;
+            })*
+        }
+        mod distributed {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                every_round_holds($point, Shape::OneDistributed).await;
+            })*
+        }
     };
 }
 
@@ -35,6 +47,7 @@ killed_at! {
     killed_when_the_upload_is_committed = "upload.committed",
     killed_when_it_is_queued_and_not_yet_answered = "upload.queued",
     killed_when_the_wake_up_is_published = "relay.published",
+    killed_when_the_converter_is_told = "conversion.told",
     killed_when_the_conversion_is_claimed = "conversion.claimed",
     killed_when_the_mp3_is_intended = "conversion.intended",
     killed_when_the_mp3s_first_bytes_are_written = "conversion.first_bytes_written",
@@ -45,7 +58,9 @@ killed_at! {
     killed_when_the_mp3_is_committed = "conversion.committed",
     killed_when_the_mp3_is_verified = "conversion.verified",
     killed_when_the_job_is_converted = "conversion.converted",
+    killed_when_the_conversion_has_ended = "conversion.ended",
     killed_when_the_video_is_deleted = "sweeper.deleted",
+    killed_when_the_notifier_is_told = "mail.told",
     killed_when_the_mail_is_claimed = "mail.claimed",
     killed_when_the_mail_is_delivered = "mail.delivered",
     killed_when_the_mail_is_sent = "mail.sent",
@@ -56,10 +71,10 @@ fn every_point_is_walked() {
     assert_eq!(WALKED, POINTS);
 }
 
-async fn every_round_holds(point: &'static str) {
+async fn every_round_holds(point: &'static str, shape: Shape) {
     for begin in (0..ROUNDS).step_by(AT_ONCE) {
         let rounds = (begin..(begin + AT_ONCE).min(ROUNDS)).map(|round| async move {
-            let faults = kill_and_restart(point, Shape::OneProcess, &[]).await;
+            let faults = kill_and_restart(point, shape, &[]).await;
             assert!(faults.is_empty(), "{point}, round {round}: {faults:#?}");
         });
         futures_util::future::join_all(rounds).await;
@@ -69,9 +84,18 @@ async fn every_round_holds(point: &'static str) {
 /// The same with four processes, of which whichever comes to the point dies, and all are started again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_anywhere_in_four_processes() {
+    killed_anywhere(Shape::FourProcesses).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_anywhere_in_four_processes_distributed() {
+    killed_anywhere(Shape::FourDistributed).await;
+}
+
+async fn killed_anywhere(shape: Shape) {
     for points in POINTS.chunks(4) {
         let rounds = points.iter().map(|point| async move {
-            let faults = kill_and_restart(point, Shape::FourProcesses, &[]).await;
+            let faults = kill_and_restart(point, shape, &[]).await;
             assert!(faults.is_empty(), "{point}: {faults:#?}");
         });
         futures_util::future::join_all(rounds).await;
@@ -82,25 +106,28 @@ async fn killed_anywhere_in_four_processes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_build_that_answers_before_it_commits_is_caught() {
     let sabotage = [("TAPEDECK_SABOTAGE", "answer-before-commit")];
-    let faults = kill_and_restart("upload.written", Shape::OneProcess, &sabotage).await;
-    assert!(faults.iter().any(|fault| fault.contains("was accepted and is lost")), "{faults:#?}");
+    for shape in [Shape::OneProcess, Shape::OneDistributed] {
+        let faults = kill_and_restart("upload.written", shape, &sabotage).await;
+        assert!(
+            faults.iter().any(|fault| fault.contains("was accepted and is lost")),
+            "{shape:?}: {faults:#?}"
+        );
+    }
 }
 
 /// One round: an upload into a process that dies at `point`; then a restart, and all that is wrong after it.
 async fn kill_and_restart(point: &str, shape: Shape, sabotage: &[(&str, &str)]) -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
-    for email in [ANA, BOB] {
-        add_user(dir.path(), email, PASSWORD);
-    }
-    let witness = dir.path().join("witness");
+    let home = Home::with_users(shape).await;
+    let witness = home.dir.path().join("witness");
     let witness_path = witness.to_str().unwrap().to_owned();
     let mut environment = vec![
         ("TAPEDECK_KILL_AT", point),
         ("TAPEDECK_KILL_WITNESS", witness_path.as_str()),
-        ("TAPEDECK_TIMING_BEAT", "50ms"),
+        ("TAPEDECK_TIMING_BEAT", if shape.is_distributed() { "100ms" } else { "50ms" }),
+        PATIENCE,
     ];
     environment.extend(sabotage);
-    let deck = Deck::on(dir, shape, &environment).await;
+    let deck = Deck::on(home, shape, &environment).await;
     let video = fs::read(media("bbb_480p_30s.mp4")).unwrap();
     let user = deck.sign_in(ANA).await;
     // A connection that dies with the process is no answer.
@@ -111,7 +138,7 @@ async fn kill_and_restart(point: &str, shape: Shape, sabotage: &[(&str, &str)]) 
         _ => None,
     };
     let mut faults = Vec::new();
-    match deck.first_ended(Duration::from_secs(60)) {
+    match deck.first_ended(Duration::from_secs(60)).await {
         Some(status) if status.signal() == Some(libc::SIGKILL) => {}
         other => faults
             .push(format!("the process did not die by SIGKILL at {point}, but: {other:?}\n{}", deck.log())),
@@ -119,7 +146,8 @@ async fn kill_and_restart(point: &str, shape: Shape, sabotage: &[(&str, &str)]) 
     if fs::read_to_string(&witness).ok().as_deref() != Some(point) {
         faults.push(format!("no witness says that the process died at {point}"));
     }
-    let deck = Deck::on(deck.kill(), shape, &[]).await;
+    let mut deck = Deck::on(deck.kill(), shape, &[PATIENCE]).await;
+    deck.one_mail_may_have_come_twice = shape.is_distributed() && point == "mail.delivered";
     faults.extend(after_restart(&deck, accepted.as_deref()).await);
     faults
 }
@@ -148,9 +176,9 @@ async fn after_restart(deck: &Deck, accepted: Option<&str>) -> Vec<String> {
     }
     // Mails and deletions follow the end; they have a while, and then all must be in order.
     let end = Instant::now() + Duration::from_secs(20);
-    while !deck.house_faults(&jobs).is_empty() && Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    while !deck.house_faults(&jobs).await.is_empty() && Instant::now() < end {
+        tokio::time::sleep(deck.pause()).await;
     }
-    faults.extend(deck.house_faults(&jobs));
+    faults.extend(deck.house_faults(&jobs).await);
     faults
 }

@@ -1,6 +1,6 @@
 //! How a process begins and ends: first start, two-stage shutdown, retention, one tenant for a folder.
 
-use crate::deck::{ANA, Deck, PASSWORD, Shape, tapedeck};
+use crate::deck::{ANA, Deck, Home, PASSWORD, Shape, tapedeck};
 use reqwest::{StatusCode, redirect};
 use serde_json::Value;
 use std::{
@@ -11,7 +11,7 @@ use std::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_start_prints_a_link_that_makes_one_admin() {
     for shape in [Shape::OneProcess, Shape::FourProcesses] {
-        let deck = Deck::on(tempfile::tempdir().unwrap(), shape, &[]).await;
+        let deck = Deck::on(Home::empty(shape).await, shape, &[]).await;
         let client = reqwest::Client::builder().redirect(redirect::Policy::none()).build().unwrap();
         let page = client.get(&deck.url).send().await.unwrap().text().await.unwrap();
         assert!(page.contains("Sign in") && !page.contains(PASSWORD), "no default password anywhere");
@@ -58,7 +58,7 @@ async fn after_ctrl_c_what_is_in_hand_is_finished_and_nothing_new_is_taken() {
     assert!(statuses.iter().all(std::process::ExitStatus::success), "{statuses:?}\n{}", deck.log());
     drop(events);
     assert_eq!(deck.log().matches("\"to\":\"converted\"").count(), 1, "{}", deck.log());
-    assert!(!deck.dir.path().join("tapedeck.db-wal").exists(), "the database is closed");
+    assert!(!deck.dir().join("tapedeck.db-wal").exists(), "the database is closed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,7 +115,7 @@ async fn what_has_had_its_time_goes() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for folder in ["videos", "mp3s"] {
-        assert_eq!(fs::read_dir(deck.dir.path().join(folder)).unwrap().count(), 0, "{folder}");
+        assert_eq!(fs::read_dir(deck.dir().join(folder)).unwrap().count(), 0, "{folder}");
     }
 }
 
@@ -123,7 +123,7 @@ async fn what_has_had_its_time_goes() {
 async fn a_data_folder_has_one_tenant() {
     for shape in [Shape::OneProcess, Shape::FourProcesses] {
         let deck = Deck::start(shape).await;
-        let second = tapedeck(deck.dir.path(), &["serve", "--listen", "127.0.0.1:0"]).output().unwrap();
+        let second = tapedeck(deck.dir(), &["serve", "--listen", "127.0.0.1:0"]).output().unwrap();
         assert_eq!(second.status.code(), Some(1));
         let said = String::from_utf8_lossy(&second.stderr).into_owned();
         assert!(said.contains("another Tapedeck") && said.contains("--data"), "{said}");
@@ -138,11 +138,11 @@ async fn readiness_and_health_are_told() {
         assert_eq!(response.status(), StatusCode::OK);
     }
     let address = deck.url.strip_prefix("http://").unwrap();
-    let healthy = tapedeck(deck.dir.path(), &["healthcheck", "--listen", address]).output().unwrap();
+    let healthy = tapedeck(deck.dir(), &["healthcheck", "--listen", address]).output().unwrap();
     assert!(healthy.status.success());
     deck.signal(libc::SIGKILL);
     deck.wait(Duration::from_secs(10));
-    let dead = tapedeck(deck.dir.path(), &["healthcheck", "--listen", address]).output().unwrap();
+    let dead = tapedeck(deck.dir(), &["healthcheck", "--listen", address]).output().unwrap();
     assert_eq!(dead.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&dead.stderr).contains("tapedeck serve"));
 }
@@ -175,7 +175,7 @@ async fn a_crash_of_the_engine_is_tried_again_and_then_told() {
         }
     };
     let ended = async {
-        let video = crate::convert::long_video(deck.dir.path(), 300);
+        let video = crate::convert::long_video(deck.dir(), 300);
         let id = user.upload("talk.wav", fs::read(video).unwrap()).await;
         user.ended(&id).await
     };

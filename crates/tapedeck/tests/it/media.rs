@@ -20,7 +20,7 @@ async fn every_file_becomes_the_right_mp3_or_the_right_error() {
     println!("{:44} {:>10} {:>10} {:>10}  result", "file", "FFmpeg", "convert", "page");
     for (id, name, golden) in uploads {
         let job = user.ended(&id).await;
-        let by_convert = converted(deck.dir.path(), &name);
+        let by_convert = converted(deck.dir(), &name);
         match golden {
             Golden::Sound { samples, rate } => {
                 let expected = golden::decoded_by_ffmpeg(&media(&name));
@@ -28,7 +28,7 @@ async fn every_file_becomes_the_right_mp3_or_the_right_error() {
                     expected, samples,
                     "{name}: this FFmpeg decodes another length than the golden one"
                 );
-                let saved = deck.dir.path().join("page.mp3");
+                let saved = deck.dir().join("page.mp3");
                 fs::write(&saved, user.download(&id).await).unwrap();
                 let (page, convert) = (golden::decoded_by_ffmpeg(&saved), by_convert.unwrap());
                 println!(

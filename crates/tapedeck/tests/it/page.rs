@@ -17,7 +17,7 @@ fn browser_walk(deck: &Deck) -> std::process::Output {
         .env("EMAIL", ANA)
         .env("PASSWORD", PASSWORD)
         .env("MEDIA", media(""))
-        .env("LONG", lectures(deck.dir.path()))
+        .env("LONG", lectures(deck.dir()))
         .env("SCREENSHOTS", &screenshots)
         .env("CHROMIUM", tool("CHROMIUM", "/usr/bin/chromium"))
         .output()

@@ -45,11 +45,7 @@ async fn problem(response: Response, status: StatusCode, code: &str) -> String {
 async fn assert_nothing_stored(deck: &Deck) {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
-        let stored: Vec<_> = ["videos", "mp3s"]
-            .iter()
-            .flat_map(|folder| fs::read_dir(deck.dir.path().join(folder)).unwrap())
-            .map(|entry| entry.unwrap().path())
-            .collect();
+        let stored = deck.stored().await;
         if stored.is_empty() && deck.sign_in(ANA).await.jobs().await.is_empty() {
             return;
         }
@@ -169,7 +165,7 @@ async fn a_token_that_is_not_ours_opens_nothing(deck: &Deck) {
     let user = deck.sign_in(ANA).await;
     let id = user.upload_media("wav__sample.wav").await;
     user.ended(&id).await;
-    let secret = fs::read_to_string(deck.dir.path().join("jwt-secret")).unwrap();
+    let secret = deck.jwt_secret();
     // As an original auth service with our secret would sign.
     let sign = |secret: &str, email: &str, second: i64| {
         let claims = json!({ "username": email, "exp": second + 86_400, "iat": second, "admin": true });

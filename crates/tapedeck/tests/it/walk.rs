@@ -48,7 +48,7 @@ async fn the_curl_walks_of_the_seeds(deck: &Deck) {
     let user = deck.sign_in(ANA).await;
     let job = user.ended(location.trim()).await;
     let fid = job["mp3_fid"].as_str().unwrap();
-    let saved = deck.dir.path().join("output.mp3");
+    let saved = deck.dir().join("output.mp3");
     let saved_as = saved.to_str().unwrap();
     for query in [format!("fid={fid}"), format!("id={fid}"), format!("fid={}", location.trim())] {
         curl(&["-X", "GET", "-H", &bearer, &format!("{url}/download?{query}"), "-o", saved_as]);
