@@ -4,7 +4,7 @@ use super::*;
 use distributed::{QueueDepth, QueueReport, probe_rabbit};
 use services::ports::PortErrorKind;
 use testkit::proxy::{Fault, Proxy};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn address(url: &str) -> String {
     let url = url.split('@').next_back().unwrap();
@@ -141,6 +141,8 @@ async fn web_server() -> String {
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
+            // It reads first: a socket that is closed before is reset, and the answer with it.
+            let _ = client.read_exact(&mut [0; 8]).await;
             let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
         }
     });
