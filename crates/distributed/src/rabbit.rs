@@ -19,7 +19,8 @@
 //! [`RabbitOptions::pause`].
 //!
 //! What it does not promise: order, that a message comes only once, or that `Later` is punctual: in the retry queue a message waits
-//! for those before it.
+//! for those before it. A message whose properties are not what AMQP prescribes (a text that is no UTF-8) cannot be read at all, and
+//! stops its queue until somebody purges it; the log says so, and jobs go on by polling.
 
 mod address;
 mod connection;

@@ -11,6 +11,7 @@ use crate::{
     transition::{Ledger, TransitionError},
 };
 use engine::Engine;
+use jiff::SignedDuration;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -57,9 +58,12 @@ pub struct Stop {
 
 /// A message in hand is given back to the broker after so long, whatever becomes of the job: the record carries it, and brokers take
 /// a channel away from whoever holds a message for half an hour.
-const HOLD: Duration = Duration::from_mins(10);
+const HOLD: Duration = Duration::from_secs(10 * 60);
 /// While messages come without a pause, the records are read this often for jobs that no message tells of.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// A job that has been waiting for less is left to its wake-up, which is on its way.
+const FRESH: SignedDuration = SignedDuration::from_millis(200);
 
 /// A job that is ours now, with the message that told of it.
 struct Claimed {
@@ -121,7 +125,11 @@ impl Converter {
 
     /// The longest waiting job that is due. Several workers may want the same: those who lose try the next.
     async fn longest_waiting(&self) -> Result<Option<Job>, TransitionError> {
-        for job in self.ledger.jobs.due(Task::Convert, self.ledger.clock.now(), 16).await? {
+        let now = self.ledger.clock.now();
+        for job in self.ledger.jobs.due(Task::Convert, now, 16).await? {
+            if job.state == State::Queued && now.duration_since(job.since()) < FRESH {
+                continue;
+            }
             if self.ledger.policy.neighbours.converter == Neighbour::Original && job.state == State::Queued {
                 // An original converter has had its time, and its broker lost the message: once more.
                 self.publish_again(&job).await?;

@@ -62,7 +62,7 @@ impl Ledger {
     ///
     /// A write whose answer was lost may have arrived: then the second try is refused, and the record tells by itself.
     pub async fn insist(&self, id: Id, event: Event) -> Result<Job, TransitionError> {
-        const PATIENCE: Duration = Duration::from_mins(5);
+        const PATIENCE: Duration = Duration::from_secs(5 * 60);
         let (began, mut wait) = (Instant::now(), Duration::from_millis(100));
         loop {
             match self.apply(id, event.clone()).await {

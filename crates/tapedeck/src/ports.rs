@@ -67,7 +67,7 @@ impl Ports {
         check_needs(config, roles, &records)?;
         let all = [&backends.jobs, &backends.users, &backends.blobs, &backends.wake, &backends.mailer];
         let on_disk = |url: &&Url| url.is("sqlite") || url.is("files") || url.is("outbox");
-        let local = match all.iter().any(|url| on_disk(url)) {
+        let local = match all.iter().any(on_disk) {
             true => Some(Local::open(place).await?),
             false => None,
         };

@@ -11,7 +11,10 @@ pub mod proxy;
 pub mod rabbitmq;
 pub mod smtp;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+};
 
 /// The URI of the MongoDB server, without a database.
 pub fn mongodb_uri() -> String {
@@ -41,11 +44,9 @@ fn from_environment(name: &str) -> String {
 
 /// A name that no other test of any process has: for a database, a virtual host.
 pub fn unique_name() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis());
-    format!("t{:x}x{:x}x{:x}", now, std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    // The standard library's own seed of hash maps: random for each.
+    let random = RandomState::new().build_hasher().finish();
+    format!("t{random:016x}x{:x}", std::process::id())
 }
 
 /// Makes a virtual host of its own; the answer is the URL to connect to it.

@@ -236,8 +236,6 @@ fn loses(fault: Fault, way: Way) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "these are tests")]
-
     use super::*;
     use std::io::ErrorKind;
     use tokio::time::timeout;

@@ -312,7 +312,7 @@ mod tests {
         let mut explained = bare.clone();
         explained["metadata"]["annotations"] =
             json!({ "tapedeck/host-path-reason": "the node has no provisioner" });
-        assert_eq!(faults(&[bare.clone()], "production").len(), 2);
+        assert_eq!(faults(std::slice::from_ref(&bare), "production").len(), 2);
         assert_eq!(faults(&[bare], "single-node").len(), 1);
         assert_eq!(faults(std::slice::from_ref(&explained), "production").len(), 1);
         assert_eq!(faults(&[explained], "single-node").len(), 0);

@@ -110,7 +110,8 @@ impl Source for GridFsSource {
         let mut done = 0;
         for n in self.facts.holding(&(offset..end)) {
             let chunk = self.chunk(&mut cache, n)?;
-            let at = (offset + done as u64) - self.facts.bytes_of(n).start;
+            let start = self.facts.bytes_of(n).start;
+            let at = offset.max(start) - start;
             let rest = chunk.get(usize::try_from(at).map_err(io::Error::other)?..).unwrap_or_default();
             let length = rest.len().min(buf.len() - done);
             buf[done..done + length].copy_from_slice(&rest[..length]);

@@ -185,22 +185,11 @@ impl Draft {
         Err(Failure::Obstacle("another writer's chunks were in the way"))
     }
 
-    /// Are all `count` chunks there, and no other's among them?
-    async fn whole(&self, count: u64) -> Result<(), Failure> {
+    /// Removes what an earlier writer's late message left beyond the end. Within it, each place is taken by a chunk of ours.
+    async fn trim(&self, count: u32) -> Result<(), Failure> {
         self.renew().await?;
-        let stored =
-            long_call(self.bucket.chunks.count_documents(doc! { "files_id": object_id(self.id) })).await?;
-        if stored == count {
-            return Ok(());
-        }
-        let (first, last) = (self.name.chunk(0), self.name.chunk(0xff_ffff));
-        let strangers = doc! { "files_id": object_id(self.id), "$or": [{ "_id": { "$lt": first } }, { "_id": { "$gt": last } }] };
-        let removed = long_call(self.bucket.chunks.delete_many(strangers)).await?.deleted_count;
-        if stored.saturating_sub(removed) == count {
-            return Ok(());
-        }
-        let why = format!("{} of its {count} chunks are there", stored.saturating_sub(removed));
-        Err(Failure::refused(format!("commit {}", self.blob()), why))
+        let beyond = doc! { "files_id": object_id(self.id), "n": { "$gte": i64::from(count) } };
+        call(self.bucket.chunks.delete_many(beyond)).await.map(|_| ())
     }
 
     /// Adds the files document, then takes the draft away.
@@ -318,14 +307,13 @@ impl GridFsWriter {
         }
         self.send().await?;
         self.sent().await?;
-        let head = match self.head.is_empty() {
-            true => Vec::new(),
-            false => vec![self.draft.document(0, &self.head)?],
-        };
         let draft = &self.draft;
-        draft.store(&head).await?;
-        let count = length.div_ceil(CHUNK as u64);
-        patiently(&format!("commit {}", draft.blob()), FOR_FILES, |_| draft.whole(count)).await?;
+        let mut count = 0;
+        if !self.head.is_empty() {
+            draft.store(&[draft.document(0, &self.head)?]).await?;
+            count = self.next;
+        }
+        patiently(&format!("commit {}", draft.blob()), FOR_FILES, |_| draft.trim(count)).await?;
         failpoints::reach(if draft.bucket.bucket == Bucket::Videos {
             "video.durable"
         } else {

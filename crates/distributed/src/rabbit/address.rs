@@ -91,8 +91,6 @@ impl fmt::Display for Address {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "these are tests")]
-
     use super::*;
 
     fn address(uri: &str) -> PortResult<Address> {

@@ -89,8 +89,8 @@ enum LineError {
     #[error("a request failed")]
     Request(#[from] RequestError),
     #[error(
-        "a message in the queue `{0}` has properties that are no AMQP 0-9-1, as far as can be read, and stands before all others; \
-         remove it by the management page (Get messages, Ack mode: Reject requeue false)"
+        "the properties of a message in the queue `{0}` cannot be read, and it stands before all others; purge the queue by RabbitMQ's \
+         management page: our jobs are found without their messages"
     )]
     Unreadable(String, #[source] lapin::Error),
     #[error("the connection is lost")]

@@ -466,7 +466,8 @@ impl Job {
 
     fn claim_mail(&mut self, worker: String, by_message: bool, now: Timestamp) -> Result<(), Refused> {
         let ours = self.mail.state == MailState::Pending;
-        if !ours && !(by_message && self.mail.state == MailState::HandedOver) {
+        let theirs = self.mail.state == MailState::HandedOver;
+        if !(ours || theirs && by_message) {
             return Err(Refused::State(self.state));
         }
         if self.mail.not_before.is_some_and(|at| at > now) {

@@ -53,5 +53,12 @@ fn an_originals_environment_does_not_run_embedded_by_accident() {
     let output =
         tapedeck(dir.path(), &["serve"]).env("MYSQL_HOST", "host.minikube.internal").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("MYSQL_HOST"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    for expected in
+        ["`backends.jobs`: set MONGO_URI", "`backends.mailer`", "GMAIL_ADDRESS", "TAPEDECK_MODE=embedded"]
+    {
+        assert!(said.contains(expected), "{expected} is missing from {said}");
+    }
+    assert!(!said.contains("backends.users"), "that is set: {said}");
+    assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing is made");
 }

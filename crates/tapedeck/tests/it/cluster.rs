@@ -63,7 +63,7 @@ impl Cluster {
             // Four processes and three servers on a busy machine stand still for longer than one process does.
             ("TIMING_PATIENCE", "5s".to_owned()),
             // Messages come first, as they do in production; the store is asked now and then.
-            ("TIMING_POLL", "300ms".to_owned()),
+            ("TIMING_POLL", "500ms".to_owned()),
         ];
         pairs.map(|(name, value)| (format!("TAPEDECK_{name}"), value)).into()
     }

@@ -157,7 +157,7 @@ impl Deck {
     pub async fn of(home: Home, processes: &[&str], environment: &[(&str, &str)]) -> Deck {
         let environment =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let client = Client::builder().timeout(Duration::from_secs(120)).build().unwrap();
+        let client = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
         let mut deck = Deck {
             home,
             url: String::new(),
@@ -243,6 +243,11 @@ impl Deck {
         self.home.dir.path()
     }
 
+    /// Between two looks: servers that many tests share are asked less often than a disk.
+    pub fn pause(&self) -> Duration {
+        Duration::from_millis(if self.home.cluster.is_some() { 200 } else { 20 })
+    }
+
     /// The secret that signs its tokens.
     pub fn jwt_secret(&self) -> String {
         match &self.home.cluster {
@@ -292,14 +297,14 @@ impl Deck {
     }
 
     /// The first process that has ended by itself, within `patience`.
-    pub fn first_ended(&self, patience: Duration) -> Option<ExitStatus> {
+    pub async fn first_ended(&self, patience: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + patience;
         while Instant::now() < end {
             let ended = self.processes.lock().iter_mut().find_map(|child| child.try_wait().unwrap());
             if ended.is_some() {
                 return ended;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         None
     }
@@ -312,7 +317,7 @@ impl Deck {
             .basic_auth(email, Some(PASSWORD))
             .send()
             .await
-            .unwrap();
+            .unwrap_or_else(|error| panic!("{email} cannot sign in: {error}; log:\n{}", self.log()));
         assert_eq!(response.status(), StatusCode::OK);
         User { deck: self, token: response.text().await.unwrap() }
     }
@@ -330,7 +335,7 @@ impl Deck {
                 return;
             }
             assert!(Instant::now() < end, "the house is not empty: {faults:#?}\nlog:\n{}", self.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(self.pause()).await;
         }
     }
 
@@ -349,7 +354,7 @@ impl Deck {
             }
             let mut mails = self.mails_about(id);
             if self.one_mail_may_have_come_twice {
-                mails.sort_unstable_by_key(message_id);
+                mails.sort_unstable_by_key(|mail| message_id(mail));
                 mails.dedup_by_key(|mail| message_id(mail));
             }
             let mails = mails.len();
@@ -414,7 +419,7 @@ impl Deck {
 }
 
 /// By what a receiver tells a mail that came twice.
-fn message_id(mail: &String) -> Option<String> {
+fn message_id(mail: &str) -> Option<String> {
     mail.lines().find(|line| line.starts_with("Message-ID:")).map(str::to_owned)
 }
 
@@ -514,7 +519,7 @@ impl User<'_> {
                 "waited for {states:?}, and it is {job:#}\nlog:\n{}",
                 self.deck.log()
             );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(self.deck.pause()).await;
         }
     }
 
@@ -544,7 +549,7 @@ impl User<'_> {
                 return;
             }
             assert!(Instant::now() < end, "job {id} does not end: {job:#}\nlog:\n{}", self.deck.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(self.deck.pause()).await;
         }
     }
 

@@ -55,7 +55,7 @@ async fn mails(deck: &Deck, id: &str, count: usize) {
             deck.mails_about(id).len(),
             deck.log()
         );
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(deck.mails_about(id).len(), count);
 }
@@ -311,7 +311,7 @@ async fn faults_of_a_mail_server_are_tried_again_or_kept_as_the_reason() {
             break job["mail"]["error"].as_str().unwrap().to_owned();
         }
         assert!(Instant::now() < end, "{job:#}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     };
     assert!(told.contains("550") && told.contains("no such user here"), "{told}");
     assert!(deck.mails_about(&id).is_empty());

@@ -123,7 +123,7 @@ async fn kill_and_restart(point: &str, shape: Shape, sabotage: &[(&str, &str)]) 
     let mut environment = vec![
         ("TAPEDECK_KILL_AT", point),
         ("TAPEDECK_KILL_WITNESS", witness_path.as_str()),
-        ("TAPEDECK_TIMING_BEAT", "50ms"),
+        ("TAPEDECK_TIMING_BEAT", if shape.is_distributed() { "100ms" } else { "50ms" }),
         PATIENCE,
     ];
     environment.extend(sabotage);
@@ -138,7 +138,7 @@ async fn kill_and_restart(point: &str, shape: Shape, sabotage: &[(&str, &str)]) 
         _ => None,
     };
     let mut faults = Vec::new();
-    match deck.first_ended(Duration::from_secs(60)) {
+    match deck.first_ended(Duration::from_secs(60)).await {
         Some(status) if status.signal() == Some(libc::SIGKILL) => {}
         other => faults
             .push(format!("the process did not die by SIGKILL at {point}, but: {other:?}\n{}", deck.log())),
@@ -177,7 +177,7 @@ async fn after_restart(deck: &Deck, accepted: Option<&str>) -> Vec<String> {
     // Mails and deletions follow the end; they have a while, and then all must be in order.
     let end = Instant::now() + Duration::from_secs(20);
     while !deck.house_faults(&jobs).await.is_empty() && Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(deck.pause()).await;
     }
     faults.extend(deck.house_faults(&jobs).await);
     faults

@@ -213,7 +213,7 @@ async fn orphans_are_collected_and_nothing_else() {
     let mut living = files.create(writing).await.unwrap();
     let ahead = doc! { "$set": { "since": bson::DateTime::from_millis(at(7200).as_millisecond()) } };
     place.raw("fs.drafts").update_one(doc! { "_id": oid(writing.id) }, ahead).await.unwrap();
-    fill(&mut *living, &noise(2 * CHUNK, 8)).await.unwrap();
+    fill(&mut *living, &noise(40 * CHUNK, 8)).await.unwrap();
     assert_eq!(files.collect_orphans(at(3600)).await.unwrap(), 2);
     assert_eq!(files.list(Bucket::Mp3s).await.unwrap(), [kept.id, writing.id]);
     living.commit().await.unwrap();

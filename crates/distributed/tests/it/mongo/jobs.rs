@@ -8,7 +8,8 @@ use services::{
     job::{Job, Task},
     ports::{Jobs, PortErrorKind, Swap, contract},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
+use testkit::{mongodb_uri, proxy::Fault};
 
 fn job(owner: &str) -> Job {
     let now = Timestamp::from_second(1_000).unwrap();
@@ -128,5 +129,27 @@ async fn a_change_outlasts_a_short_outage() {
         proxy.mend();
     });
     assert_eq!(inserted.unwrap(), Swap::Won);
+    place.leave().await;
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_keeps_nobody_waiting() {
+    let place = Place::new().await;
+    let server = mongodb_uri().trim_start_matches("mongodb://").split(['/', '?']).next().unwrap().to_owned();
+    let network = testkit::proxy::Proxy::to(&server).await;
+    let uri = network.url_for(&mongodb_uri(), &server);
+    let jobs = MongoJobs::new(&Mongo::connect(&uri).await.unwrap(), place.database.name());
+    let job = job("ana@example.com");
+    jobs.ping().await.unwrap();
+    network.set(Fault::BlackHole);
+    let began = Instant::now();
+    let (got, inserted) =
+        tokio::join!(async { (jobs.get(job.id).await, began.elapsed().as_secs()) }, async {
+            (jobs.insert(&job).await, began.elapsed().as_secs())
+        },);
+    for (error, (patience, seconds)) in [(got.0.err(), (10, got.1)), (inserted.0.err(), (15, inserted.1))] {
+        assert_eq!(error.unwrap().kind, PortErrorKind::Unavailable);
+        assert!((patience - 1..patience + 3).contains(&seconds), "{seconds} s");
+    }
     place.leave().await;
 }

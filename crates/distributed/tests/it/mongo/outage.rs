@@ -6,10 +6,13 @@ use super::{
     mint,
     proxy::Proxy,
 };
-use distributed::{GridFs, Mongo};
+use distributed::{GridFs, Mongo, MongoJobs};
 use engine::Source;
 use futures_util::StreamExt;
-use services::ports::{Blob, Blobs, PortErrorKind};
+use services::{
+    job::Job,
+    ports::{Blob, Blobs, Jobs, PortErrorKind, Swap},
+};
 use std::{sync::Arc, time::Duration};
 
 async fn through(proxy: &Proxy, place: &Place) -> GridFs {
@@ -50,7 +53,6 @@ async fn an_upload_whose_answers_are_lost_is_whole_and_there_once() {
         ("update", "fs.drafts"),
         ("delete", "fs.drafts"),
         ("delete", "fs.chunks"),
-        ("aggregate", "fs.chunks"),
     ] {
         let blob = Blob::mp3(mint());
         proxy.lose(command, collection, 2);
@@ -98,6 +100,36 @@ async fn a_download_and_a_conversions_reads_outlast_an_outage() {
     assert!(read == *body);
     assert!(conversion.await.unwrap());
     place.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_outlasts_the_servers_sudden_death_and_an_upload_goes_on() {
+    let mut server = testkit::mongodb::Server::start().unwrap();
+    let mongo = Mongo::connect(&server.uri()).await.unwrap();
+    let (files, jobs) = (GridFs::new(&mongo, "videos", "mp3s"), MongoJobs::new(&mongo, "tapedeck"));
+    files.ensure_indexes().await.unwrap();
+    jobs.ensure_indexes().await.unwrap();
+    let (done, going_on) = (Blob::mp3(mint()), Blob::mp3(mint()));
+    let body = Arc::new(noise(120 * CHUNK + 1, 6));
+    put(&files, done, &body).await.unwrap();
+    let now = jiff::Timestamp::from_second(1_000).unwrap();
+    let job = Job::receiving(mint(), "ana@example.com".into(), "a.mp4".into(), "w".into(), "r".into(), now);
+    assert_eq!(jobs.insert(&job).await.unwrap(), Swap::Won);
+    let upload = tokio::spawn({
+        let (files, body) = (files.clone(), Arc::clone(&body));
+        async move { put(&files, going_on, &body).await }
+    });
+    // On this thread, which lives as long as the server shall.
+    tokio::task::block_in_place(|| {
+        std::thread::sleep(Duration::from_millis(300));
+        server.kill9();
+        server.restart().unwrap();
+    });
+    upload.await.unwrap().unwrap();
+    for blob in [done, going_on] {
+        assert!(get(&files, blob, 0..body.len() as u64).await.unwrap() == *body, "{blob}");
+    }
+    assert_eq!(jobs.get(job.id).await.unwrap(), Some(job));
 }
 
 #[tokio::test]
