@@ -3,12 +3,13 @@
 //! The process whose id it knows is the broker itself, so that `kill -9` and SIGSTOP are real. Broker and port mapper die
 //! with this process, whatever becomes of it.
 
+use crate::process::{free_ports, what_it_said};
 use anyhow::{Context, bail, ensure};
 use std::{
     ffi::OsStr,
     fs,
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
@@ -234,11 +235,12 @@ impl Broker {
         }
         let said = fs::read_to_string(&console).unwrap_or_default();
         bail!(
-            "RabbitMQ did not start ({}). It said:\n{said}",
+            "RabbitMQ did not start ({}). It said:\n{}",
             match broker.has_ended() {
                 Some(status) => status.to_string(),
                 None => format!("not ready after {} s", PATIENCE.as_secs()),
-            }
+            },
+            what_it_said(&said)
         );
     }
 }
@@ -254,21 +256,8 @@ impl Drop for Broker {
 
 impl Ports {
     fn free() -> anyhow::Result<Ports> {
-        // All are held until all are known, so that none is taken twice.
-        let sockets: Vec<_> =
-            (0..5).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
-        let ports: Vec<_> = sockets
-            .iter()
-            .map(TcpListener::local_addr)
-            .map(|at| at.map(|at| at.port()))
-            .collect::<Result<_, _>>()?;
-        Ok(Ports {
-            amqp: ports[0],
-            api: ports[1],
-            distribution: ports[2],
-            control: ports[3],
-            mapper: ports[4],
-        })
+        let [amqp, api, distribution, mapper] = free_ports()?;
+        Ok(Ports { amqp, api, distribution, mapper })
     }
 }
 

@@ -86,7 +86,7 @@ fn faults_the_servers_die_with_a_program_that_is_killed() {
 #[test]
 fn faults_a_server_that_cannot_start_fails_all_with_its_words_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    // No database can be made in there, and no other server either: the folders of the servers are files.
+    // An environment that is a file holds no SecantusDB.
     let broken = folder.path().join("file");
     fs::write(&broken, "").unwrap();
     let mut child =
