@@ -175,7 +175,8 @@ async fn publish_unreadable(url: &str) {
     stream.write_all(&bytes.concat()).await.unwrap();
     let mut said = Vec::new();
     // The broker closes when it has done all of it.
-    timeout(LONG, stream.read_to_end(&mut said)).await.unwrap().unwrap();
+    // A polite end or a reset: either is the broker's goodbye.
+    let _ = timeout(LONG, stream.read_to_end(&mut said)).await.unwrap();
 }
 
 #[tokio::test]
