@@ -67,18 +67,24 @@ impl LocalAuth {
     }
 
     /// The user, whose password is stored as a hash from now on, if an original service stored it as it is.
-    async fn rehashed(&self, user: User) -> Result<User, AuthError> {
+    /// `None` where the row was changed meanwhile.
+    async fn rehashed(&self, user: User) -> Result<Option<User>, AuthError> {
         if !self.rehash || is_hash(&user.password) {
-            return Ok(user);
+            return Ok(Some(user));
         }
         let hash = hash_password(user.password.clone()).await?;
-        match self.users.replace_password(&user.email, &user.password, &hash).await? {
-            Swap::Won => {
+        match self.users.replace_password(&user.email, &user.password, &hash).await {
+            Ok(Swap::Won) => {
                 tracing::info!(email = %user.email, "a password that was stored as it is, is stored as a hash now");
-                Ok(User { password: hash, ..user })
+                Ok(Some(User { password: hash, ..user }))
             }
             // Another sign-in of the same moment did it, or the password was changed.
-            Swap::Lost => self.users.find(&user.email).await?.ok_or(AuthError::InvalidCredentials),
+            Ok(Swap::Lost) => Ok(None),
+            // Who may only read the table signs people in all the same.
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "a password that is stored as it is could not be stored as a hash");
+                Ok(Some(user))
+            }
         }
     }
 
@@ -99,7 +105,16 @@ impl Auth for LocalAuth {
         let user = self.users.find(email).await?;
         let stored = user.as_ref().map(|user| user.password.clone());
         match (user, turn.verify(password, stored).await) {
-            (Some(user), true) => Ok(self.token(&self.rehashed(user).await?)),
+            (Some(user), true) => match self.rehashed(user).await? {
+                Some(user) => Ok(self.token(&user)),
+                // The row has changed in this very moment: is it still this password?
+                None => match self.users.find(email).await? {
+                    Some(user) if turn.verify(password, Some(user.password.clone())).await => {
+                        Ok(self.token(&user))
+                    }
+                    _ => Err(AuthError::InvalidCredentials),
+                },
+            },
             _ => {
                 attempt.failed();
                 Err(AuthError::InvalidCredentials)

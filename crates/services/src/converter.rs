@@ -7,7 +7,7 @@ use crate::{
     job::{Event, Job, Neighbour, State, Task},
     message::Queue,
     neighbours::{self, Received},
-    ports::{Blobs, Delivery, Settled, Wake},
+    ports::{Blobs, Delivery, PortErrorKind, Settled, Wake},
     transition::{Ledger, TransitionError},
 };
 use engine::Engine;
@@ -133,7 +133,7 @@ impl Converter {
             if self.ledger.policy.neighbours.converter == Neighbour::Original && job.state == State::Queued {
                 // An original converter has had its time, and its broker lost the message: once more.
                 self.publish_again(&job).await?;
-            } else if let Some(job) = self.claim(&job, false).await? {
+            } else if let Some(job) = self.claim(&job).await? {
                 return Ok(Some(job));
             }
         }
@@ -153,11 +153,16 @@ impl Converter {
         let received = neighbours::received_video(&self.ledger, &*self.blobs, &message, trace.clone()).await;
         failpoints::reach("conversion.told");
         let claimed = match received {
-            Ok(Received::Job(job)) => self.claim(&job, true).await,
+            Ok(Received::Job(job)) => self.claim_told(&job).await,
             Ok(Received::Over) => Ok(None),
             Ok(Received::Dead(reason)) => {
                 tracing::warn!(video_fid = %message.video_fid, reason, "a message on the queue of videos is put aside");
                 settle(Settled::Dead(reason));
+                return Ok(None);
+            }
+            Err(error) if error.kind == PortErrorKind::Refused => {
+                tracing::error!(video_fid = %message.video_fid, error = %crate::chain(&error), "a message on the queue of videos is put aside");
+                settle(Settled::Dead(crate::chain(&error)));
                 return Ok(None);
             }
             Err(error) => Err(error.into()),
@@ -175,8 +180,21 @@ impl Converter {
         }
     }
 
-    async fn claim(&self, job: &Job, by_message: bool) -> Result<Option<Job>, TransitionError> {
-        let claim = Event::Claim { worker: self.ledger.worker.to_string(), by_message };
+    /// Claims the job whose message is in hand, however often others change its record meanwhile: the message is the right to it.
+    async fn claim_told(&self, job: &Job) -> Result<Option<Job>, TransitionError> {
+        let claim = Event::Claim { worker: self.ledger.worker.to_string(), by_message: true };
+        match self.ledger.apply(job.id, claim).await {
+            Ok(claimed) => {
+                failpoints::reach("conversion.claimed");
+                Ok(Some(claimed))
+            }
+            Err(TransitionError::Refused(_) | TransitionError::Missing) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn claim(&self, job: &Job) -> Result<Option<Job>, TransitionError> {
+        let claim = Event::Claim { worker: self.ledger.worker.to_string(), by_message: false };
         match self.ledger.apply_to(job, claim).await {
             Ok(claimed) => {
                 failpoints::reach("conversion.claimed");

@@ -69,6 +69,9 @@ pub async fn received_mp3(
             if job.mp3_fid == Some(mp3_fid) {
                 return Ok(to_be_told(job.clone()));
             }
+            if job.state == State::Receiving {
+                return Ok(Received::Dead(format!("the video of job {} is still on its way", job.id)));
+            }
             if ledger.policy.neighbours.converter == Neighbour::Ours {
                 return Ok(Received::Dead(format!("job {} has not made the MP3 {mp3_fid}", job.id)));
             }

@@ -80,6 +80,10 @@ impl Notifier {
                 tracing::warn!(video_fid = %message.video_fid, reason, "a message on the queue of MP3s is put aside");
                 settle(Settled::Dead(reason));
             }
+            Err(TransitionError::Store(error)) if error.kind == PortErrorKind::Refused => {
+                tracing::error!(video_fid = %message.video_fid, error = %crate::chain(&error), "a message on the queue of MP3s is put aside");
+                settle(Settled::Dead(crate::chain(&error)));
+            }
             Err(error) => {
                 tracing::warn!(error = %crate::chain(&error), "a message could not be followed; trying again");
                 settle(Settled::Later);
@@ -103,7 +107,13 @@ impl Notifier {
     /// Sends this job's mail, unless somebody else does: then `false`.
     async fn claim_and_send(&self, job: &Job, by_message: bool) -> Result<bool, TransitionError> {
         let claim = Event::ClaimMail { worker: self.ledger.worker.to_string(), by_message };
-        match self.ledger.apply_to(job, claim).await {
+        let claimed = if by_message {
+            // The message is the right to it, however often others change the record meanwhile.
+            self.ledger.apply(job.id, claim).await.map(Some)
+        } else {
+            self.ledger.apply_to(job, claim).await
+        };
+        match claimed {
             Ok(Some(job)) => {
                 failpoints::reach("mail.claimed");
                 let span = tracing::info_span!("mail", job = %job.id, request_id = %job.request_id, attempt = job.mail.attempt);
@@ -111,7 +121,7 @@ impl Notifier {
                 self.send(&job).instrument(span).await?;
                 Ok(true)
             }
-            Ok(None) | Err(TransitionError::Refused(_)) => Ok(false),
+            Ok(None) | Err(TransitionError::Refused(_) | TransitionError::Missing) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -62,7 +62,10 @@ pub async fn look_at(blobs: &dyn Blobs, mp3_fid: Id, maker: Maker) -> Result<Sto
     .map_err(|panic| Unsound::Defect(panic.to_string()))?;
     let facts = checked.map_err(|defect| match defect.source {
         // The reader's own error is the store's.
-        Some(error) => Unsound::Store(PortError::unavailable(format!("read {blob} back"), error)),
+        Some(error) => Unsound::Store(match error.downcast::<PortError>() {
+            Ok(error) => error,
+            Err(error) => PortError::unavailable(format!("read {blob} back"), error),
+        }),
         None => Unsound::Defect(defect.to_string()),
     })?;
     let duration =

@@ -159,12 +159,11 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Up to the last @, wherever it stands: a password may hold what should have been percent-encoded.
         let masked = self.0.split_once("://").and_then(|(scheme, rest)| {
-            let authority = rest.split(['/', '?']).next().unwrap_or_default();
-            let (user, _) = authority.rsplit_once('@')?;
-            let behind = &rest[user.len()..];
+            let (user, behind) = rest.rsplit_once('@')?;
             let name = user.split(':').next().unwrap_or_default();
-            Some(format!("{scheme}://{name}:***{behind}"))
+            Some(format!("{scheme}://{name}:***@{behind}"))
         });
         f.write_str(masked.as_deref().unwrap_or(&self.0))
     }
@@ -245,7 +244,10 @@ pub fn show(place: &Place) -> anyhow::Result<()> {
 fn assemble(text: &str, path: &str, environment: &BTreeMap<String, String>) -> Result<Config, Mistakes> {
     let mut mistakes = Vec::new();
     let file = text.parse::<Table>().unwrap_or_else(|error| {
-        mistakes.push(format!("{path}: {}", error.to_string().trim_end()));
+        // Not the line itself: it may hold a secret.
+        let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        mistakes.push(format!("{path}, line {line}: {}", error.message()));
         Table::new()
     });
     let chosen = environment.get("TAPEDECK_MODE").map(String::as_str);
@@ -463,6 +465,13 @@ fn check_names(config: &Config, mistakes: &mut Vec<String>) {
             "`mongodb.videos` and `mongodb.mp3s` must be two databases: their buckets have one name".into(),
         );
     }
+    let (neighbours, wake) = (&config.neighbours, &config.backends.wake);
+    let alone = neighbours.converter == Neighbour::Ours && neighbours.notification == Neighbour::Ours;
+    if !alone && wake.is("local") {
+        mistakes.push(
+            "`neighbours`: original services take from queues in RabbitMQ; set `backends.wake` to it, or both to \"ours\"".into(),
+        );
+    }
     if queues.video == queues.mp3 {
         mistakes.push("`queues.video` and `queues.mp3` must be two queues".into());
     }
@@ -652,6 +661,12 @@ mod tests {
             !shown.contains("Auth%40") && !shown.contains("app%20") && !shown.contains("guest:guest"),
             "{shown}"
         );
+        let unencoded = Url("mongodb://u:pa/s?s@host:27017".into());
+        assert_eq!(unencoded.to_string(), "mongodb://u:***@host:27017");
+        let told = assembled("[auth]\njwt_secret = \"sesame", &[]).unwrap_err();
+        assert!(told.contains("line 2") && !told.contains("sesame"), "{told}");
+        let told = assembled("[neighbours]\nconverter = \"mixed\"", &[]).unwrap_err();
+        assert!(told.contains("RabbitMQ"), "{told}");
         assert!(shown.contains("mysql://auth_user:***@host.minikube.internal:3306/auth"), "{shown}");
     }
 

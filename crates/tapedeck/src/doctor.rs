@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Examines all that is configured; the exit code is 1 where something is wrong.
 pub fn run(place: &Place) -> ExitCode {
     crate::serve::keep_private();
-    let config = match config::load(place, true) {
+    let config = match config::load(place, false) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("tapedeck: {error:#}");

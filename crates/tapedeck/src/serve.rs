@@ -67,7 +67,7 @@ async fn serve(place: &Place, wish: &Serve, config: &Config, telemetry: &Telemet
         life: &life,
         roles,
         public_url: public_url(config, address),
-        set_up_token: set_up_token(&ports, roles).await?,
+        set_up_token: set_up_token(config, &ports, roles).await?,
     };
     let metrics = telemetry.metrics(config, ports.records_if_any().cloned(), life.done.clone())?;
     let mut tasks = start(&process, listener, metrics)?;
@@ -112,9 +112,10 @@ fn public_url(config: &Config, address: SocketAddr) -> String {
 }
 
 /// A new token for the set-up page, if there is no user yet and this process is the one to ask.
-async fn set_up_token(ports: &Ports, roles: &[Role]) -> Result<Option<String>> {
+async fn set_up_token(config: &Config, ports: &Ports, roles: &[Role]) -> Result<Option<String>> {
     // Where users are shared between machines, an operator makes the first: each auth process would print another link.
-    if !roles.contains(&Role::Auth) || ports.local.is_none() || !ports.users()?.list().await?.is_empty() {
+    let shared = !config.backends.users.is("sqlite");
+    if !roles.contains(&Role::Auth) || shared || !ports.users()?.list().await?.is_empty() {
         return Ok(None);
     }
     Ok(Some(services::random_hex::<16>()))

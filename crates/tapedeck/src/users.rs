@@ -108,15 +108,19 @@ async fn delete_jobs(ports: &Ports, owner: &str) -> Result<usize> {
 async fn remove(ports: &Ports, email: &str) -> Result<()> {
     // Asked for before anything is removed: without them the jobs would stay.
     ports.records()?;
-    let user = known(ports, email).await?;
+    let user = ports.users()?.find(email).await?;
+    let owner = user.as_ref().map_or(email, |user| user.email.as_str());
     // The account first: from now on nobody uploads for it.
-    ports.users()?.remove(&user.email).await?;
-    let deleted = delete_jobs(ports, &user.email).await;
+    ports.users()?.remove(owner).await?;
+    let deleted = delete_jobs(ports, owner).await;
     let deleted =
         deleted.context("the account is removed, but not all of its jobs are; run the command again")?;
+    if user.is_none() && deleted == 0 {
+        // Not even what an earlier removal left, which ended half-way.
+        return known(ports, email).await.map(drop);
+    }
     println!(
-        "{} is removed, with {deleted} job{} and all their videos and MP3s.",
-        user.email,
+        "{owner} is removed, with {deleted} job{} and all their videos and MP3s.",
         if deleted == 1 { "" } else { "s" }
     );
     Ok(())

@@ -256,8 +256,8 @@ impl Drop for Broker {
 
 impl Ports {
     fn free() -> anyhow::Result<Ports> {
-        let [amqp, api, distribution, mapper] = free_ports()?;
-        Ok(Ports { amqp, api, distribution, mapper })
+        let [amqp, api, distribution, control, mapper] = free_ports()?;
+        Ok(Ports { amqp, api, distribution, control, mapper })
     }
 }
 

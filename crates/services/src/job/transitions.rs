@@ -285,6 +285,10 @@ impl Job {
         self.mp3_fid = Some(mp3_fid);
         self.mp3 = Some(mp3);
         self.drop_video();
+        if policy.neighbours.converter != Neighbour::Ours {
+            // Its message may come again, to a converter that dies where the video is gone.
+            self.video_needed = Some(later(now, policy.neighbours.handover));
+        }
         self.expires = Some(later(now, policy.mp3_kept));
     }
 

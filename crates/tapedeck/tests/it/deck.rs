@@ -157,7 +157,8 @@ impl Deck {
     pub async fn of(home: Home, processes: &[&str], environment: &[(&str, &str)]) -> Deck {
         let environment =
             environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let client = Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+        let client =
+            Client::builder().timeout(Duration::from_secs(120)).tcp_user_timeout(None).build().unwrap();
         let mut deck = Deck {
             home,
             url: String::new(),
