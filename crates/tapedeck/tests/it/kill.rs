@@ -93,7 +93,10 @@ async fn killed_anywhere_in_four_processes_distributed() {
 }
 
 async fn killed_anywhere(shape: Shape) {
-    for points in POINTS.chunks(4) {
+    // Wake-ups of one machine do not cross from process to process: nobody is told.
+    let told = |point: &&str| shape.is_distributed() || !point.ends_with(".told");
+    let points: Vec<&str> = POINTS.into_iter().filter(told).collect();
+    for points in points.chunks(4) {
         let rounds = points.iter().map(|point| async move {
             let faults = kill_and_restart(point, shape, &[]).await;
             assert!(faults.is_empty(), "{point}: {faults:#?}");
@@ -126,6 +129,10 @@ async fn kill_and_restart(point: &str, shape: Shape, sabotage: &[(&str, &str)]) 
         ("TAPEDECK_TIMING_BEAT", if shape.is_distributed() { "100ms" } else { "50ms" }),
         PATIENCE,
     ];
+    if point == "conversion.told" {
+        // The message shall be faster than a look at the records, on any machine.
+        environment.push(("TAPEDECK_TIMING_POLL", "5s"));
+    }
     environment.extend(sabotage);
     let deck = Deck::on(home, shape, &environment).await;
     let video = fs::read(media("bbb_480p_30s.mp4")).unwrap();
