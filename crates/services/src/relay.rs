@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 /// What is younger is left to the process that wrote it, whose own relay was rung.
-const LEFT_TO_ITS_WRITER: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+const LEFT_TO_ITS_WRITER: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// So many failures end a round.
 const GIVEN_UP_AFTER: usize = 3;
