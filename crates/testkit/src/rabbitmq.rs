@@ -119,9 +119,13 @@ impl Broker {
         self.restart()
     }
 
-    /// Stops it where it stands (SIGSTOP): its connections stay open and nothing is answered.
-    pub fn pause(&self) {
+    /// Stops it where it stands (SIGSTOP): its connections stay open and nothing is answered. All of it stands when this returns.
+    pub fn pause(&self) -> anyhow::Result<()> {
         self.signal(libc::SIGSTOP);
+        match &self.broker {
+            Some(broker) => wait_for("RabbitMQ's standstill", || broker.stands_still()),
+            None => Ok(()),
+        }
     }
 
     /// Lets a paused one go on.
@@ -343,6 +347,16 @@ impl Child {
     fn has_ended(&mut self) -> Option<ExitStatus> {
         self.status = self.status.or_else(|| self.ended.try_recv().ok());
         self.status
+    }
+
+    /// Is each of its threads stopped? The signal reaches them one by one.
+    fn stands_still(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return false };
+        threads.flatten().all(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // "id (name) state …"; the name may hold anything.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     fn signal(&self, signal: i32) {

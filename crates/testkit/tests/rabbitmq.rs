@@ -30,7 +30,7 @@ fn it_dies_in_every_way_comes_back_and_leaves_nothing() {
     assert!(TcpStream::connect(broker.amqp_address()).is_err(), "stopped");
     broker.restart().unwrap();
     assert!(kept(&broker));
-    broker.pause();
+    broker.pause().unwrap();
     assert!(!kept(&broker), "paused");
     broker.resume();
     assert!(kept(&broker), "resumed");

@@ -5,7 +5,7 @@
 
 use super::{
     GridFsSource, Mongo,
-    attempt::{FOR_LONG_WORK, call, patiently},
+    attempt::{FOR_FILES, call, patiently},
     bucket::{Facts, GridBucket},
     object_id, reading, writer,
 };
@@ -98,7 +98,7 @@ impl Blobs for GridFs {
         // The draft first: a writer that is still at it can then no longer commit. The files document before the chunks: a reader
         // finds all of it or nothing.
         for collection in [&bucket.drafts, &bucket.files] {
-            patiently(&format!("delete {blob}"), FOR_LONG_WORK, |_| call(collection.delete_one(key.clone())))
+            patiently(&format!("delete {blob}"), FOR_FILES, |_| call(collection.delete_one(key.clone())))
                 .await?;
         }
         bucket.delete_chunks(blob.id).await

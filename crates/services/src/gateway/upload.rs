@@ -266,6 +266,11 @@ impl Gateway {
     async fn abandon(&self, id: Id) {
         let blob = Blob::video(id);
         let ended = self.ledger.apply(id, Event::Abandon).await;
+        if let Err(TransitionError::Store(error)) = &ended {
+            // A user waits for the answer: not for a store that is away.
+            tracing::warn!(job = %id, error = %crate::chain(error), "left for the sweeper");
+            return;
+        }
         let deleted = self.blobs.delete(blob).await;
         if let Err(error) = &deleted {
             tracing::warn!(job = %id, error = %crate::chain(error), "left for the sweeper");
@@ -351,11 +356,13 @@ impl Gateway {
     ) -> Result<Job, Problem> {
         failpoints::reach("upload.written");
         if let Err(error) = writer.commit().await {
-            let ours =
-                matches!(self.ledger.jobs.get(id).await, Ok(Some(job)) if job.state == JobState::Receiving);
-            self.abandon(id).await;
             // A file whose job was deleted meanwhile is gone, and cannot be committed.
-            return Err(if ours { store_failed(error) } else { taken_away() });
+            let taken = match self.ledger.jobs.get(id).await {
+                Ok(job) => job.is_none_or(|job| job.state != JobState::Receiving),
+                Err(_) => false,
+            };
+            self.abandon(id).await;
+            return Err(if taken { taken_away() } else { store_failed(error) });
         }
         failpoints::reach("upload.committed");
         let video = Video { size, sha256: crate::hex(digest.finish().as_ref()), kept: true };

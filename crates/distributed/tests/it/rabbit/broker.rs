@@ -51,7 +51,7 @@ async fn it_may_restart_be_killed_hang_and_lose_its_disk() {
     let patient = RabbitOptions { heartbeat: Duration::from_secs(10), ..options(&broker.amqp_url()) };
     let patient = RabbitWake::new(patient).unwrap();
     comes(&wake, &publish(&patient, "patient@example.com").await).await;
-    broker.pause();
+    blocking(|| broker.pause()).unwrap();
     let (error, other) = tokio::join!(fails_soon(&patient), fails_soon(&wake));
     assert!(error.contains("did not confirm the message within 8 s"), "{error}");
     assert!(other.contains("no heartbeat") || other.contains("was lost before"), "{other}");
