@@ -139,6 +139,7 @@ export class List {
   /** @param {Upload} upload */
   #orphan(upload) {
     if (upload.claimed) this.orphans.add(upload.claimed);
+    else upload.unheard = upload.began > 0 && upload.state !== 'refused';
     const job = upload.claimed ? this.jobs.get(upload.claimed) : null;
     upload.claimed = null;
     if (job) this.#accept(job);
@@ -170,9 +171,18 @@ export class List {
     if (uploads.some((upload) => upload.claimed === job.id)) return true;
     if (this.orphans.has(job.id)) return job.state === 'receiving' || !job.actions.some((action) => action !== 'delete');
     const name = job.file_name.normalize();
-    const owner = isNew && uploads.find((upload) => upload.state === 'sending' && !upload.claimed && upload.file.name.normalize() === name);
-    if (owner) owner.claimed = job.id;
-    return Boolean(owner);
+    const namesakes = isNew ? uploads.filter((upload) => upload.file.name.normalize() === name) : [];
+    const owner = namesakes.find((upload) => upload.state === 'sending' && !upload.claimed);
+    if (owner) {
+      owner.claimed = job.id;
+      return true;
+    }
+    // The server tells of an upload that was cancelled here in the meantime.
+    const late = job.state === 'receiving' && namesakes.find((upload) => upload.unheard);
+    if (!late) return false;
+    late.unheard = false;
+    this.orphans.add(job.id);
+    return true;
   }
 
   /** @param {string} id */

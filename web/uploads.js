@@ -30,6 +30,8 @@ export class Upload {
     this.sentence = '';
     /** The id of the job that the server shows as `receiving` for it, as far as one can tell. @type {string | null} */
     this.claimed = null;
+    /** Did it end before the server told of it? */
+    this.unheard = false;
     /** @type {XMLHttpRequest | null} */
     this.request = null;
     /** How much of it is sent, 0 to 1. */
@@ -45,6 +47,7 @@ export class Upload {
 
   /** Back to the first byte. */
   rewind() {
+    this.unheard = false;
     this.fraction = 0;
     this.allSent = false;
     this.pace = 0;
