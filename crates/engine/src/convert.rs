@@ -55,7 +55,7 @@ pub fn convert(
     let mut sound = Sound::open(&source, &pulse)?;
     let length = sound.length(limits)?;
     let (rate, channels) = sound.start()?;
-    let format = Format::choose(options.preset, rate, channels);
+    let format = Format::choose(options, rate, channels);
     sound.deliver(format.sample_rate, format.decoded_channels);
 
     let mut output = Output { sink, pending: Vec::new(), bytes: 0, limit: limits.output };

@@ -25,6 +25,6 @@ mod pulse;
 pub use convert::{Summary, convert};
 pub use error::{Code, Error, Kind};
 pub use io::{FileSink, Sink, Source};
-pub use options::{Limits, Options, Preset};
+pub use options::{Limits, Options, Preset, Quality};
 pub use process::{Cancel, Engine, Input, engine_main};
 pub use pulse::Progress;

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Options {
     /// Sound quality and format.
     pub preset: Preset,
+    /// Bits, where they are to differ from the preset's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
     /// The MP3's title when the container has none, usually the file's name.
     pub title: Option<String>,
 }
@@ -45,6 +48,18 @@ impl fmt::Display for Preset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// How many bits the sound gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quality {
+    /// Variable bit rate at one of LAME's levels, 0 (best) to 9 (smallest).
+    Vbr(u8),
+    /// Constant bit rate in kbit/s, one that MP3 has.
+    Cbr(u16),
+    /// Variable bit rate with this mean in kbit/s.
+    Abr(u16),
 }
 
 /// A preset's name that is none.
@@ -129,7 +144,7 @@ mod tests {
     #[test]
     fn options_of_an_older_or_a_newer_program_are_read() {
         let read: Options = serde_json::from_str(r#"{"preset":"original","later":1}"#).unwrap();
-        assert_eq!(read, Options { preset: Preset::Original, title: None });
+        assert_eq!(read, Options { preset: Preset::Original, ..Options::default() });
     }
 
     #[test]

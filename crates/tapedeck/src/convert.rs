@@ -135,7 +135,7 @@ fn convert(
     let bar = bar(wish, file);
     let mut sink = FileSink::new(target.file().map_err(|error| cannot_write(output, &error))?);
     let title = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let options = Options { preset: wish.preset, title };
+    let options = Options { preset: wish.preset, title, ..Options::default() };
     let mut watch = |now: engine::Progress| bar.set_position(per_mille(now.fraction));
     let done =
         engine.convert(Input::File(input), &mut sink, &options, &Limits::default(), cancel, &mut watch);

@@ -26,6 +26,7 @@ unsafe extern "C" {
     fn lame_set_quality(flags: *mut Flags, quality: c_int) -> c_int;
     fn lame_set_VBR(flags: *mut Flags, mode: c_int) -> c_int;
     fn lame_set_VBR_q(flags: *mut Flags, quality: c_int) -> c_int;
+    fn lame_set_VBR_mean_bitrate_kbps(flags: *mut Flags, kilobits: c_int) -> c_int;
     fn lame_set_brate(flags: *mut Flags, kilobits: c_int) -> c_int;
     fn lame_set_bWriteVbrTag(flags: *mut Flags, on: c_int) -> c_int;
     fn lame_init_params(flags: *mut Flags) -> c_int;
@@ -44,6 +45,7 @@ unsafe extern "C" {
 const JOINT_STEREO: c_int = 1;
 const MONO: c_int = 3;
 const VBR_OFF: c_int = 0;
+const VBR_ABR: c_int = 3;
 const VBR_MTRH: c_int = 4;
 
 /// Samples per call: bounds the buffer for what a call may return.
@@ -74,8 +76,13 @@ impl Lame {
             refused |= lame_set_mode(flags, if format.channels == 1 { MONO } else { JOINT_STEREO });
             refused |= lame_set_quality(flags, 3);
             refused |= match format.quality {
-                Quality::Variable => lame_set_VBR(flags, VBR_MTRH) | lame_set_VBR_q(flags, 2),
-                Quality::Constant => lame_set_VBR(flags, VBR_OFF) | lame_set_brate(flags, 128),
+                Quality::Vbr(level) => lame_set_VBR(flags, VBR_MTRH) | lame_set_VBR_q(flags, level.into()),
+                Quality::Cbr(kilobits) => {
+                    lame_set_VBR(flags, VBR_OFF) | lame_set_brate(flags, kilobits.into())
+                }
+                Quality::Abr(kilobits) => {
+                    lame_set_VBR(flags, VBR_ABR) | lame_set_VBR_mean_bitrate_kbps(flags, kilobits.into())
+                }
             };
             refused |= lame_set_bWriteVbrTag(flags, 1);
             refused | lame_init_params(flags)

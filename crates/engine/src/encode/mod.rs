@@ -6,7 +6,8 @@ mod tags;
 pub(crate) use lame::Lame;
 pub(crate) use tags::id3v2;
 
-use crate::Preset;
+pub(crate) use crate::options::Quality;
+use crate::{Options, Preset};
 
 /// What the MP3 will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,31 +19,24 @@ pub(crate) struct Format {
     pub quality: Quality,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Quality {
-    /// LAME's V2.
-    Variable,
-    /// Constant 128 kbit/s.
-    Constant,
-}
-
 /// Sample rates that MP3 can carry: MPEG 2.5, 2 and 1.
 const RATES: [u32; 9] = [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
 impl Format {
-    pub fn choose(preset: Preset, source_rate: u32, source_channels: u32) -> Format {
+    pub fn choose(options: &Options, source_rate: u32, source_channels: u32) -> Format {
         let decoded_channels = if source_channels == 1 { 1 } else { 2 };
-        match preset {
+        let chosen = match options.preset {
             Preset::Music => Format {
                 sample_rate: carried(source_rate),
                 channels: decoded_channels,
                 decoded_channels,
-                quality: Quality::Variable,
+                quality: Quality::Vbr(2),
             },
             Preset::Original => {
-                Format { sample_rate: 44_100, channels: 2, decoded_channels, quality: Quality::Constant }
+                Format { sample_rate: 44_100, channels: 2, decoded_channels, quality: Quality::Cbr(128) }
             }
-        }
+        };
+        Format { quality: options.quality.unwrap_or(chosen.quality), ..chosen }
     }
 }
 
