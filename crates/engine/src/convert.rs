@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::decode::{Block, Length, SLACK, Sound};
-use crate::encode::{Format, Lame, id3v2};
+use crate::encode::{Encoder, Format, Outlet, id3v2};
 use crate::io::HEAD;
 use crate::pulse::Pulse;
 use crate::{Error, Limits, Options, Progress, Sink, Source};
@@ -61,14 +61,9 @@ pub fn convert(
     let mut output = Output { sink, pending: Vec::new(), bytes: 0, limit: limits.output };
     let tag = id3v2(&sound.metadata(), options.title.as_deref());
     output.write(&tag)?;
-    let mut lame = Lame::new(&format)?;
-    let samples = encode(&mut sound, &mut lame, &mut output, &format, &length, limits, &pulse)?;
-    if samples == 0 {
-        return Err(sound.silent());
-    }
+    let (samples, info) = encode(&mut sound, &format, &mut output, &length, limits, &pulse)?;
     sound.finish(time(samples, format.sample_rate), &length)?;
-    output.write(lame.finish()?)?;
-    output.finish(tag.len() as u64, lame.info_frame()?)?;
+    output.finish(tag.len() as u64, &info)?;
 
     pulse.note(1.0, time(samples, format.sample_rate));
     pulse.tell();
@@ -83,35 +78,58 @@ pub fn convert(
     })
 }
 
-/// Decodes and encodes to the end of the sound; returns the samples per channel.
+/// Decodes in this thread and encodes in others, to the end of the sound; returns the samples per channel and the Info frame.
 fn encode(
     sound: &mut Sound<'_, '_>,
-    lame: &mut Lame,
-    output: &mut Output<'_>,
     format: &Format,
+    output: &mut Output<'_>,
     length: &Length,
     limits: &Limits,
     pulse: &Pulse<'_>,
-) -> Result<u64, Error> {
-    let whole = length.duration().as_secs_f64().max(0.001);
-    let mut samples = 0;
-    while let Some(Block { left, mut right }) = sound.next()? {
-        samples += left.len() as u64;
-        let converted = time(samples, format.sample_rate);
-        if converted > limits.duration.saturating_add(SLACK) {
-            return Err(Error::too_long(limits.duration));
+) -> Result<(u64, Vec<u8>), Error> {
+    std::thread::scope(|scope| {
+        let mut encoder = Encoder::new(scope, format, limits.threads())?;
+        output.write(encoder.place_holder())?;
+        let whole = length.duration().as_secs_f64().max(0.001);
+        let mut outlet = Mp3 { output, pulse, rate: format.sample_rate, whole, place: 0.0 };
+        let mut samples = 0;
+        while let Some(Block { left, mut right }) = sound.next()? {
+            samples += left.len() as u64;
+            if time(samples, format.sample_rate) > limits.duration.saturating_add(SLACK) {
+                return Err(Error::too_long(limits.duration));
+            }
+            tame(left);
+            right.iter_mut().for_each(|right| tame(right));
+            encoder.push(left, right.as_deref(), &mut outlet)?;
+            outlet.place = sound.place();
         }
-        tame(left);
-        right.iter_mut().for_each(|right| tame(right));
-        lame.encode(left, right.as_deref(), |mp3| output.write(mp3))?;
-        let share = converted.as_secs_f64() / whole;
-        // A header that promises less than comes lies: then the place in the file says more. The end is told at the end alone.
-        pulse.note(if share < 1.0 { share } else { sound.place() }.min(0.99), converted);
-        if pulse.beat().is_break() {
-            return Err(Error::cancelled());
-        }
+        if samples == 0 { Err(sound.silent()) } else { encoder.finish(&mut outlet) }
+    })
+}
+
+/// What comes out of the encoder, and how far it is.
+struct Mp3<'a, 's, 'w> {
+    output: &'a mut Output<'s>,
+    pulse: &'a Pulse<'w>,
+    rate: u32,
+    /// How long the sound is said to be, in seconds.
+    whole: f64,
+    /// How far into the video its sound is read.
+    place: f64,
+}
+
+impl Outlet for Mp3<'_, '_, '_> {
+    fn mp3(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.output.write(bytes)
     }
-    Ok(samples)
+
+    fn encoded(&mut self, samples: u64) -> Result<(), Error> {
+        let encoded = time(samples, self.rate);
+        let share = encoded.as_secs_f64() / self.whole;
+        // A header that promises less than comes lies: then the place in the file says more. The end is told at the end alone.
+        self.pulse.note(if share < 1.0 { share } else { self.place }.min(0.99), encoded);
+        if self.pulse.beat().is_break() { Err(Error::cancelled()) } else { Ok(()) }
+    }
 }
 
 /// What is no number becomes silence, what is too loud becomes as loud as can be.
