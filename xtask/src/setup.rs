@@ -19,7 +19,7 @@ Installs what is missing for building Tapedeck, saying what and why before it do
 
 Usage: cargo xtask setup [--tests]
 
-  --tests   also what the tests need: FFmpeg's command line, Chromium, Node, curl, the browser test's npm packages,
+  --tests   also what the tests need: FFmpeg's command line, mpg123, madplay, mp3val, Chromium, Node, curl, the browser test's npm packages,
             RabbitMQ, MariaDB, promtool, and a Python environment in target/venv with xtask/requirements.txt
             (kubectl, kubernetes-validate, pymongo, SecantusDB)
 
@@ -138,6 +138,14 @@ const TESTS: &[Need] = &[
         debian: &["mariadb-server-core", "mariadb-client-core"],
         fedora: &["mariadb-server"],
         arch: &["mariadb"],
+    },
+    Need {
+        name: "mpg123, madplay and mp3val",
+        why: "the MP3s that many encoders made together are given to strict decoders",
+        lack: || ["mpg123", "madplay", "mp3val"].into_iter().find_map(probe::lack_of_program),
+        debian: &["mpg123", "madplay", "mp3val"],
+        fedora: &["mpg123", "madplay", "mp3val"],
+        arch: &["mpg123", "madplay", "mp3val"],
     },
     PROMTOOL,
     PYTHON,

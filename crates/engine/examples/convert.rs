@@ -14,7 +14,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let threads = rest.first().map_or(Ok(0), |threads| threads.parse())?;
     let (source, mut sink) = (File::open(video)?, FileSink::new(File::create(mp3)?));
     let limits = Limits { threads, ..Limits::default() };
-    let made = engine::convert(&source, &mut sink, &Options::default(), &limits, &mut |_| ControlFlow::Continue(()))?;
+    let made =
+        engine::convert(
+            &source,
+            &mut sink,
+            &Options::default(),
+            &limits,
+            &mut |_| ControlFlow::Continue(()),
+        )?;
     println!("{:.3} s of sound from {} bytes read", made.duration().as_secs_f64(), made.bytes_read);
     Ok(())
 }
