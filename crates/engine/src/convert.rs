@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{Block, Length, SLACK, Sound};
-use crate::encode::{Encoder, Format, Outlet, id3v2};
+use crate::decode::{Block, Sound};
+use crate::encode::{Encoder, Outlet, Work, id3v2};
 use crate::io::HEAD;
+use crate::pass::{self, Pass, Told};
 use crate::pulse::Pulse;
 use crate::{Error, Limits, Options, Progress, Sink, Source};
 
@@ -50,21 +51,22 @@ pub fn convert(
     limits: &Limits,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Summary, Error> {
+    options.check()?;
     let pulse = Pulse::new(watch);
     let source = Counted { source, bytes: Cell::new(0) };
-    let mut sound = Sound::open(&source, &pulse)?;
-    let length = sound.length(limits)?;
-    let (rate, channels) = sound.start()?;
-    let format = Format::choose(options, rate, channels);
-    sound.deliver(format.sample_rate, format.decoded_channels);
+    let gain = match options.loudness {
+        Some(target) => pass::measure(&source, &pulse, options, limits, target)?,
+        None => 1.0,
+    };
+    let mut pass = Pass::open(&source, &pulse, options, limits)?;
 
     let mut output = Output { sink, pending: Vec::new(), bytes: 0, limit: limits.output };
-    let tag = id3v2(&sound.metadata(), options.title.as_deref());
+    let tag = tag(&pass.sound, options);
     output.write(&tag)?;
-    let (samples, info) = encode(&mut sound, &format, &mut output, &length, limits, &pulse)?;
-    sound.finish(time(samples, format.sample_rate), &length)?;
+    let (samples, info) = encode(&mut pass, gain, &mut output)?;
     output.finish(tag.len() as u64, &info)?;
 
+    let Pass { sound, format, .. } = pass;
     pulse.note(1.0, time(samples, format.sample_rate));
     pulse.tell();
     Ok(Summary {
@@ -78,64 +80,60 @@ pub fn convert(
     })
 }
 
+/// The tag that stands before the sound.
+fn tag(sound: &Sound<'_, '_>, options: &Options) -> Vec<u8> {
+    id3v2(&Work {
+        metadata: &sound.metadata(),
+        tags: &options.tags,
+        title: options.title.as_deref(),
+        chapters: &sound.chapters(),
+        pictures: &sound.pictures(),
+    })
+}
+
 /// Decodes in this thread and encodes in others, to the end of the sound; returns the samples per channel and the Info frame.
-fn encode(
-    sound: &mut Sound<'_, '_>,
-    format: &Format,
-    output: &mut Output<'_>,
-    length: &Length,
-    limits: &Limits,
-    pulse: &Pulse<'_>,
-) -> Result<(u64, Vec<u8>), Error> {
+fn encode(pass: &mut Pass<'_, '_>, gain: f32, output: &mut Output<'_>) -> Result<(u64, Vec<u8>), Error> {
+    let Pass { sound, length, format, told, threads } = pass;
     std::thread::scope(|scope| {
-        let mut encoder = Encoder::new(scope, format, limits.threads())?;
+        let mut encoder = Encoder::new(scope, format, *threads)?;
         output.write(encoder.place_holder())?;
-        let whole = length.duration().as_secs_f64().max(0.001);
-        let mut outlet = Mp3 { output, pulse, rate: format.sample_rate, whole, place: 0.0 };
-        let mut samples = 0;
+        let mut outlet = Mp3 { output, told, rate: format.sample_rate, decoded: 0 };
         while let Some(Block { left, mut right }) = sound.next()? {
-            samples += left.len() as u64;
-            if time(samples, format.sample_rate) > limits.duration.saturating_add(SLACK) {
-                return Err(Error::too_long(limits.duration));
-            }
-            tame(left);
-            right.iter_mut().for_each(|right| tame(right));
+            outlet.decoded += left.len() as u64;
+            tame(left, gain);
+            right.iter_mut().for_each(|right| tame(right, gain));
             encoder.push(left, right.as_deref(), &mut outlet)?;
-            outlet.place = sound.place();
+            outlet.told.reached(sound)?;
         }
-        if samples == 0 { Err(sound.silent()) } else { encoder.finish(&mut outlet) }
+        sound.finish(length)?;
+        encoder.finish(&mut outlet)
     })
 }
 
 /// What comes out of the encoder, and how far it is.
-struct Mp3<'a, 's, 'w> {
-    output: &'a mut Output<'s>,
-    pulse: &'a Pulse<'w>,
+struct Mp3<'a, 'o, 's, 'w> {
+    output: &'a mut Output<'o>,
+    told: &'a mut Told<'s, 'w>,
     rate: u32,
-    /// How long the sound is said to be, in seconds.
-    whole: f64,
-    /// How far into the video its sound is read.
-    place: f64,
+    /// Samples per channel that were decoded.
+    decoded: u64,
 }
 
-impl Outlet for Mp3<'_, '_, '_> {
+impl Outlet for Mp3<'_, '_, '_, '_> {
     fn mp3(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.output.write(bytes)
     }
 
     fn encoded(&mut self, samples: u64) -> Result<(), Error> {
-        let encoded = time(samples, self.rate);
-        let share = encoded.as_secs_f64() / self.whole;
-        // A header that promises less than comes lies: then the place in the file says more. The end is told at the end alone.
-        self.pulse.note(if share < 1.0 { share } else { self.place }.min(0.99), encoded);
-        if self.pulse.beat().is_break() { Err(Error::cancelled()) } else { Ok(()) }
+        let waiting = self.decoded.saturating_sub(samples);
+        self.told.tell(time(samples, self.rate), time(waiting, self.rate))
     }
 }
 
-/// What is no number becomes silence, what is too loud becomes as loud as can be.
-fn tame(samples: &mut [f32]) {
+/// Applies the gain; what is no number becomes silence, what is too loud becomes as loud as can be.
+fn tame(samples: &mut [f32], gain: f32) {
     for sample in samples {
-        *sample = if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
+        *sample = if sample.is_finite() { (*sample * gain).clamp(-1.0, 1.0) } else { 0.0 };
     }
 }
 
@@ -200,7 +198,14 @@ mod tests {
     #[test]
     fn samples_that_are_no_sound_are_tamed() {
         let mut samples = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.5, -7.0, 0.25];
-        tame(&mut samples);
+        tame(&mut samples, 1.0);
         assert_eq!(samples, [0.0, 0.0, 0.0, 1.0, -1.0, 0.25]);
+        let mut loud = [1.5, f32::MAX, 0.25];
+        tame(&mut loud, 0.5);
+        assert_eq!(
+            loud,
+            [0.75, 1.0, 0.125],
+            "the gain comes first: what it brings into range is not clipped"
+        );
     }
 }

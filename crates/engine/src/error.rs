@@ -118,6 +118,12 @@ macro_rules! codes {
 }
 
 codes! {
+    /// Options that no video can meet.
+    BadOptions = "bad-options" is Permanent,
+    /// The options ask for a track that the file does not have; the text says which there are.
+    NoSuchTrack = "no-such-track" is Permanent,
+    /// The options ask for a piece that lies behind the end of the sound.
+    TrimBeyondEnd = "trim-beyond-end" is Permanent,
     /// The file has no byte.
     EmptyFile = "empty-file" is Permanent,
     /// No known media container.

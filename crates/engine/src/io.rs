@@ -48,7 +48,7 @@ pub trait Sink {
     /// Appends all of `bytes`.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Writes `bytes` over what stands at `offset`. Called at most once, last, and never past the first 64 KiB: the frame that
+    /// Writes `bytes` over what stands at `offset`. Called at most once, last, and never past the first 255 KiB: the frame that
     /// says how long the sound is stands at the head and is known at the end.
     fn rewrite_head(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 }
@@ -84,8 +84,8 @@ impl Sink for FileSink {
     }
 }
 
-/// The first 64 KiB of an MP3 may be rewritten; nothing of the head that is rewritten lies beyond.
-pub(crate) const HEAD: u64 = 64 * 1024;
+/// The head of an MP3 that may be rewritten: one chunk of GridFS. Tags, cover and the Info frame behind them lie within.
+pub(crate) const HEAD: u64 = 255 * 1024;
 
 impl Sink for Vec<u8> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -17,14 +17,16 @@ mod decode;
 mod encode;
 mod error;
 mod io;
+mod loudness;
 pub mod mp3;
 mod options;
+mod pass;
 mod process;
 mod pulse;
 
 pub use convert::{Summary, convert};
 pub use error::{Code, Error, Kind};
 pub use io::{FileSink, Sink, Source};
-pub use options::{Limits, Options, Preset, Quality};
+pub use options::{Limits, Loudness, Options, Preset, Quality, Trim};
 pub use process::{Cancel, Engine, Input, engine_main};
 pub use pulse::Progress;

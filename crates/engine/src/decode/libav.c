@@ -205,6 +205,13 @@ static int is_encrypted(const AVStream *stream)
     return tag == MKTAG('e', 'n', 'c', 'a') || tag == MKTAG('d', 'r', 'm', 's') || tag == MKTAG('a', 'a', 'v', 'd');
 }
 
+static void copy_tag(const AVStream *stream, const char *key, char *out, size_t room)
+{
+    const AVDictionaryEntry *entry = av_dict_get(stream->metadata, key, NULL, 0);
+    if (entry)
+        av_strlcpy(out, entry->value, room);
+}
+
 static void describe(const engine_input *input, const AVStream *stream, engine_stream *out)
 {
     const AVCodecParameters *parameters = stream->codecpar;
@@ -226,6 +233,8 @@ static void describe(const engine_input *input, const AVStream *stream, engine_s
     av_strlcpy(out->codec, avcodec_get_name(parameters->codec_id), sizeof out->codec);
     if (descriptor && descriptor->long_name)
         av_strlcpy(out->codec_name, descriptor->long_name, sizeof out->codec_name);
+    copy_tag(stream, "language", out->language, sizeof out->language);
+    copy_tag(stream, "title", out->title, sizeof out->title);
 }
 
 int engine_streams(engine_input *input, engine_stream *streams, int room)
@@ -284,6 +293,34 @@ int engine_metadata(engine_input *input, int of_stream, int i, const char **key,
             return 1;
         }
     return 0;
+}
+
+int engine_picture(const engine_input *input, int i, const uint8_t **bytes, int *size, int *is_front_cover)
+{
+    for (unsigned s = 0; s < input->format->nb_streams; s++) {
+        const AVStream *stream = input->format->streams[s];
+        if (!(stream->disposition & AV_DISPOSITION_ATTACHED_PIC) || stream->attached_pic.size <= 0 || i-- > 0)
+            continue;
+        /* libav tells a picture's type, by ID3v2's names, as its comment. */
+        const AVDictionaryEntry *type = av_dict_get(stream->metadata, "comment", NULL, 0);
+        *is_front_cover = type && !av_strcasecmp(type->value, "Cover (front)");
+        *bytes = stream->attached_pic.data;
+        *size = stream->attached_pic.size;
+        return 1;
+    }
+    return 0;
+}
+
+int engine_chapter(const engine_input *input, int i, int64_t *start_us, int64_t *end_us, const char **title)
+{
+    if (i < 0 || (unsigned)i >= input->format->nb_chapters)
+        return 0;
+    const AVChapter *chapter = input->format->chapters[i];
+    const AVDictionaryEntry *entry = av_dict_get(chapter->metadata, "title", NULL, 0);
+    *start_us = to_us(chapter->start, chapter->time_base);
+    *end_us = to_us(chapter->end, chapter->time_base);
+    *title = entry ? entry->value : NULL;
+    return 1;
 }
 
 /* ---- packets ---- */

@@ -7,6 +7,7 @@ mod damaged;
 mod generated;
 mod golden;
 mod joins;
+mod options;
 mod process;
 mod ranges;
 
