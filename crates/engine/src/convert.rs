@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::decode::{Block, Sound};
-use crate::encode::{Lame, Work, id3v2};
+use crate::encode::{Encoder, Outlet, Work, id3v2};
 use crate::io::HEAD;
-use crate::pass::{self, Pass};
+use crate::pass::{self, Course, Pass};
 use crate::pulse::Pulse;
 use crate::{Error, Limits, Options, Progress, Sink, Source};
 
@@ -63,11 +63,8 @@ pub fn convert(
     let mut output = Output { sink, pending: Vec::new(), bytes: 0, limit: limits.output };
     let tag = tag(&pass.sound, options);
     output.write(&tag)?;
-    let mut lame = Lame::new(&pass.format)?;
-    let samples = encode(&mut pass, gain, &mut lame, &mut output)?;
-    pass.sound.finish(&pass.length)?;
-    output.write(lame.finish()?)?;
-    output.finish(tag.len() as u64, lame.info_frame()?)?;
+    let (samples, info) = encode(&mut pass, gain, &mut output, limits.threads())?;
+    output.finish(tag.len() as u64, &info)?;
 
     let Pass { sound, format, .. } = pass;
     pulse.note(1.0, time(samples, format.sample_rate));
@@ -94,22 +91,47 @@ fn tag(sound: &Sound<'_, '_>, options: &Options) -> Vec<u8> {
     })
 }
 
-/// Decodes and encodes to the end of the sound; returns the samples per channel.
+/// Decodes in this thread and encodes in others, to the end of the sound; returns the samples per channel and the Info frame.
 fn encode(
     pass: &mut Pass<'_, '_>,
     gain: f32,
-    lame: &mut Lame,
     output: &mut Output<'_>,
-) -> Result<u64, Error> {
-    let mut samples = 0;
-    while let Some(Block { left, mut right }) = pass.sound.next()? {
-        samples += left.len() as u64;
-        tame(left, gain);
-        right.iter_mut().for_each(|right| tame(right, gain));
-        lame.encode(left, right.as_deref(), |mp3| output.write(mp3))?;
-        pass.tell(time(samples, pass.format.sample_rate))?;
+    threads: usize,
+) -> Result<(u64, Vec<u8>), Error> {
+    let Pass { sound, length, format, course } = pass;
+    std::thread::scope(|scope| {
+        let mut encoder = Encoder::new(scope, format, threads)?;
+        output.write(encoder.place_holder())?;
+        let mut outlet = Mp3 { output, course, rate: format.sample_rate, place: 0.0 };
+        while let Some(Block { left, mut right }) = sound.next()? {
+            tame(left, gain);
+            right.iter_mut().for_each(|right| tame(right, gain));
+            encoder.push(left, right.as_deref(), &mut outlet)?;
+            outlet.place = sound.place();
+            course.decoded(sound)?;
+        }
+        sound.finish(length)?;
+        encoder.finish(&mut outlet)
+    })
+}
+
+/// What comes out of the encoder, and how far it is.
+struct Mp3<'a, 's, 'w> {
+    output: &'a mut Output<'s>,
+    course: &'a Course<'a, 'w>,
+    rate: u32,
+    /// How far into the video its sound is read.
+    place: f64,
+}
+
+impl Outlet for Mp3<'_, '_, '_> {
+    fn mp3(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.output.write(bytes)
     }
-    Ok(samples)
+
+    fn encoded(&mut self, samples: u64) -> Result<(), Error> {
+        self.course.encoded(time(samples, self.rate), self.place)
+    }
 }
 
 /// Applies the gain; what is no number becomes silence, what is too loud becomes as loud as can be.

@@ -3,9 +3,14 @@
 mod chapters;
 mod cover;
 mod lame;
+mod merge;
+mod parallel;
+mod segments;
+mod stream;
 mod tags;
 
 pub(crate) use lame::Lame;
+pub(crate) use parallel::{Encoder, Outlet};
 pub(crate) use tags::{TAGS, Work, id3v2, is_date};
 
 pub(crate) use crate::options::Quality;
@@ -25,6 +30,11 @@ pub(crate) struct Format {
 const RATES: [u32; 9] = [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
 impl Format {
+    /// Per channel.
+    pub fn samples_per_frame(&self) -> u64 {
+        if self.sample_rate < 32_000 { 576 } else { 1152 }
+    }
+
     /// What valid options make of a source.
     pub fn choose(options: &Options, source_rate: u32, source_channels: u32) -> Format {
         let wants_mono = options.mono || options.preset == Preset::Voice;

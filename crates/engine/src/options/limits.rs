@@ -18,6 +18,8 @@ pub struct Limits {
     /// Processor time of the engine process, counted in whole seconds.
     #[serde(with = "seconds")]
     pub cpu: Duration,
+    /// Threads that encode, beside the one that decodes; 0 for as many as there are processors. The MP3 does not depend on it.
+    pub threads: usize,
     /// How long the engine process may show no sign of life; time spent in the caller's sink does not count.
     #[serde(with = "seconds")]
     pub stall: Duration,
@@ -30,7 +32,18 @@ impl Default for Limits {
             output: 4 << 30,
             memory: 1 << 30,
             cpu: Duration::from_secs(6 * 60 * 60),
+            threads: 0,
             stall: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Limits {
+    /// How many threads encode.
+    pub(crate) fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
         }
     }
 }

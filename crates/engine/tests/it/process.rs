@@ -96,7 +96,8 @@ fn memory_and_output_are_limited() {
 fn a_process_is_confined() {
     let (pid, _) = {
         let seen = std::cell::RefCell::new((String::new(), String::new(), Vec::new(), 0));
-        let result = meddle("mark-confined", &Limits::default(), |pid, cancel| {
+        let limits = Limits { threads: 2, ..Limits::default() };
+        let result = meddle("mark-confined", &limits, |pid, cancel| {
             let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
             let mut fds: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
                 .unwrap()
@@ -110,7 +111,7 @@ fn a_process_is_confined() {
         assert_eq!(fds, ["0", "1", "2", "3"]);
         assert_eq!(environment, 0);
         assert!(status.lines().any(|line| line == "NoNewPrivs:\t1"), "{status}");
-        assert!(status.lines().any(|line| line == "Threads:\t1"), "{status}");
+        assert!(status.lines().any(|line| line == "Threads:\t3"), "two encode, one decodes: {status}");
         for (limit, value) in [
             ("Max file size", "0"),
             ("Max core file size", "0"),
