@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::decode::{Block, Sound};
 use crate::encode::{Encoder, Outlet, Work, id3v2};
 use crate::io::HEAD;
-use crate::pass::{self, Pass, Told};
+use crate::pass::{self, Course, Pass};
 use crate::pulse::Pulse;
 use crate::{Error, Limits, Options, Progress, Sink, Source};
 
@@ -63,7 +63,7 @@ pub fn convert(
     let mut output = Output { sink, pending: Vec::new(), bytes: 0, limit: limits.output };
     let tag = tag(&pass.sound, options);
     output.write(&tag)?;
-    let (samples, info) = encode(&mut pass, gain, &mut output)?;
+    let (samples, info) = encode(&mut pass, gain, &mut output, limits.threads())?;
     output.finish(tag.len() as u64, &info)?;
 
     let Pass { sound, format, .. } = pass;
@@ -92,18 +92,23 @@ fn tag(sound: &Sound<'_, '_>, options: &Options) -> Vec<u8> {
 }
 
 /// Decodes in this thread and encodes in others, to the end of the sound; returns the samples per channel and the Info frame.
-fn encode(pass: &mut Pass<'_, '_>, gain: f32, output: &mut Output<'_>) -> Result<(u64, Vec<u8>), Error> {
-    let Pass { sound, length, format, told, threads } = pass;
+fn encode(
+    pass: &mut Pass<'_, '_>,
+    gain: f32,
+    output: &mut Output<'_>,
+    threads: usize,
+) -> Result<(u64, Vec<u8>), Error> {
+    let Pass { sound, length, format, course } = pass;
     std::thread::scope(|scope| {
-        let mut encoder = Encoder::new(scope, format, *threads)?;
+        let mut encoder = Encoder::new(scope, format, threads)?;
         output.write(encoder.place_holder())?;
-        let mut outlet = Mp3 { output, told, rate: format.sample_rate, decoded: 0 };
+        let mut outlet = Mp3 { output, course, rate: format.sample_rate, place: 0.0 };
         while let Some(Block { left, mut right }) = sound.next()? {
-            outlet.decoded += left.len() as u64;
             tame(left, gain);
             right.iter_mut().for_each(|right| tame(right, gain));
             encoder.push(left, right.as_deref(), &mut outlet)?;
-            outlet.told.reached(sound)?;
+            outlet.place = sound.place();
+            course.decoded(sound)?;
         }
         sound.finish(length)?;
         encoder.finish(&mut outlet)
@@ -111,22 +116,21 @@ fn encode(pass: &mut Pass<'_, '_>, gain: f32, output: &mut Output<'_>) -> Result
 }
 
 /// What comes out of the encoder, and how far it is.
-struct Mp3<'a, 'o, 's, 'w> {
-    output: &'a mut Output<'o>,
-    told: &'a mut Told<'s, 'w>,
+struct Mp3<'a, 's, 'w> {
+    output: &'a mut Output<'s>,
+    course: &'a Course<'a, 'w>,
     rate: u32,
-    /// Samples per channel that were decoded.
-    decoded: u64,
+    /// How far into the video its sound is read.
+    place: f64,
 }
 
-impl Outlet for Mp3<'_, '_, '_, '_> {
+impl Outlet for Mp3<'_, '_, '_> {
     fn mp3(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.output.write(bytes)
     }
 
     fn encoded(&mut self, samples: u64) -> Result<(), Error> {
-        let waiting = self.decoded.saturating_sub(samples);
-        self.told.tell(time(samples, self.rate), time(waiting, self.rate))
+        self.course.encoded(time(samples, self.rate), self.place)
     }
 }
 

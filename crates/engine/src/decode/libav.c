@@ -453,6 +453,8 @@ static int open_resampler(engine_input *input)
         error = mix_unnamed(input, in.nb_channels);
     else if (error >= 0 && in.nb_channels == 1 && input->out_channels == 2)
         error = swr_set_matrix(input->swr, (const double[]){1, 1}, 1); /* mono amid stereo stays as loud as it was */
+    else if (error >= 0 && input->out_channels == 1)
+        error = av_opt_set_double(input->swr, "rematrix_maxval", 1, 0); /* or two equal channels become 3 dB louder, and clip */
     if (error >= 0)
         error = swr_init(input->swr);
     av_channel_layout_uninit(&in);

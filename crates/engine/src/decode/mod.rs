@@ -13,6 +13,7 @@ pub(crate) use length::{Length, SLACK};
 pub(crate) use reader::{Block, Chapter};
 use reader::{Failed, Reader, Stream};
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::pulse::Pulse;
@@ -76,10 +77,10 @@ impl<'s, 'w> Sound<'s, 'w> {
         length::find(&self.reader, &self.stream, limits, self.trim.and_then(|trim| trim.end))
     }
 
-    /// How much is to be decoded of a sound of this length: up to the end of the wanted piece.
-    pub fn extent(&self, length: &Length) -> Duration {
-        let end = self.trim.and_then(|trim| trim.end);
-        end.map_or(length.duration(), |end| end.min(length.duration()))
+    /// Where the wanted piece of a sound of this length begins and ends.
+    pub fn piece(&self, length: &Length) -> Range<Duration> {
+        let trim = self.trim.unwrap_or_default();
+        trim.start..trim.end.map_or(length.duration(), |end| end.min(length.duration()))
     }
 
     /// How much was decoded, wanted or not.

@@ -103,7 +103,11 @@ fn mono_is_as_loud_as_its_channels_and_never_clips() {
     let cases = [
         ("same.wav", "-f lavfi -i aevalsrc=0.9*sin(2764*t)|0.9*sin(2764*t):s=44100:d=1", 0.9),
         ("left.wav", "-f lavfi -i aevalsrc=0.9*sin(2764*t)|0:s=44100:d=1", 0.45),
-        ("six.wav", "-f lavfi -i aevalsrc=exprs=0.9|0.9|0.9|0.9|0.9|0.9:c=5.1:s=44100:d=1", 0.9),
+        (
+            "six.wav",
+            "-f lavfi -i aevalsrc=exprs=0.9*sin(2764*t)|0.9*sin(2764*t)|0.9*sin(2764*t)|0|0.9*sin(2764*t)|0.9*sin(2764*t):c=5.1:s=44100:d=1",
+            0.9,
+        ),
     ];
     for (name, arguments, expected) in cases {
         let (_, mp3) = converted(&make(&folder, name, arguments), "mono=1 cbr=320");
@@ -129,8 +133,9 @@ fn a_track_is_taken_by_its_number() {
         for track in 1..=3_u64 {
             let (summary, _) = converted(&path, &format!("track={track}"));
             let whole = track * 48_000;
-            // MPEG audio in a transport stream has whole frames and the encoder's delay.
-            let near = if name == "it.ts" { whole..whole + 2_304 } else { whole..whole + 1 };
+            // Whole frames, and in a transport stream the encoder's delay.
+            let near =
+                if matches!(name, "it.ts" | "it.mp4") { whole..whole + 2_304 } else { whole..whole + 1 };
             assert!(near.contains(&summary.samples), "{name}, track {track}: {}", summary.samples);
         }
     }
@@ -148,7 +153,10 @@ fn a_track_that_is_not_there_is_refused_with_those_that_are() {
         error.text,
         "The file has no sound track 4. Choose one that it has: 1 (eng, flac, mono), 2 (Talk, deu, flac, stereo), 3 (flac, mono)."
     );
-    assert_eq!(refused(&media().join("ts__sample_h265.ts"), "track=4000000000").code, Code::NoSuchTrack);
+    assert_eq!(
+        refused(&media().join("ts__sample_h264_mpeg_audio.ts"), "track=4000000000").code,
+        Code::NoSuchTrack
+    );
     let mute = make(&folder, "mute.mp4", "-f lavfi -i testsrc=s=64x64:r=25:d=1");
     assert_eq!(refused(&mute, "track=1").code, Code::NoAudio);
     assert_eq!(refused(&path, "track=0").code, Code::BadOptions);
@@ -195,7 +203,7 @@ fn a_piece_is_the_sound_from_its_first_sample_to_its_last() {
                 "{name} {piece}"
             );
             let likeness = [-1, 0, 1].map(|lag| likeness(expected, &found, lag));
-            assert!(likeness[1] > 20.0, "{name} {piece}: {likeness:?}");
+            assert!(likeness[1] > 15.0, "{name} {piece}: {likeness:?}");
             assert!(
                 likeness[1] > likeness[0] + 3.0 && likeness[1] > likeness[2] + 3.0,
                 "{name} {piece}: {likeness:?}"
