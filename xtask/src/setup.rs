@@ -88,6 +88,15 @@ const FFMPEG: Need = Need {
     arch: &["ffmpeg"],
 };
 
+const LAME: Need = Need {
+    name: "LAME's command line",
+    why: "the benchmark measures it beside Tapedeck",
+    lack: || probe::lack_of_program("lame"),
+    debian: &["lame"],
+    fedora: &["lame"],
+    arch: &["lame"],
+};
+
 const TESTS: &[Need] = &[
     FFMPEG,
     Need {
@@ -216,11 +225,20 @@ pub fn manifests() -> Result<Venv> {
     Venv::install()
 }
 
-/// What the build and the benchmark need; says where FFmpeg's command line is.
-pub fn bench() -> Result<PathBuf> {
+/// The programs that the benchmark measures beside ours.
+pub struct BenchTools {
+    pub ffmpeg: PathBuf,
+    pub lame: PathBuf,
+    /// A Python that has MoviePy.
+    pub moviepy: PathBuf,
+}
+
+/// What the build and the benchmark need.
+pub fn bench() -> Result<BenchTools> {
     Tool::FFMPEG.named()?;
-    install_missing(&BUILD.iter().chain([&FFMPEG]).collect::<Vec<_>>())?;
-    Tool::FFMPEG.path()
+    install_missing(&BUILD.iter().chain([&FFMPEG, &LAME, &PYTHON]).collect::<Vec<_>>())?;
+    let moviepy = Venv::of_bench()?.program("python3");
+    Ok(BenchTools { ffmpeg: Tool::FFMPEG.path()?, lame: "lame".into(), moviepy })
 }
 
 /// What `cargo xtask check` needs beside the build: rustfmt and clippy.
