@@ -179,3 +179,66 @@ impl Merger {
 
 /// Within so many frames a reservoir that is too small must be made up for.
 const MADE_UP_WITHIN: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::Format;
+
+    /// A frame of 44.1 kHz stereo at 128 kbit/s with so much reservoir, whose windows all are `window`.
+    fn frame(main_data_begin: u16, window: u8) -> Frame {
+        let mut side = vec![0; 32];
+        for granule in 0..4 {
+            // The window's flag and type, 33 bits into each granule's part.
+            for (at, bit) in [(0, window > 0), (1, window & 2 > 0), (2, window & 1 > 0)] {
+                let at = 20 + 59 * granule + 33 + at;
+                side[at / 8] |= u8::from(bit) << (7 - at % 8);
+            }
+        }
+        Frame {
+            header: [0xff, 0xfb, 0x90, 0x64],
+            side: side.into(),
+            main: vec![7; 381].into(),
+            main_data_begin,
+        }
+    }
+
+    fn stream(quality: Quality, first: u64, frames: impl IntoIterator<Item = Frame>) -> Stream {
+        let format = Format { sample_rate: 44_100, channels: 2, decoded_channels: 2, quality };
+        let mut stream = Stream::new(&format, first).unwrap();
+        stream.frames.extend(frames);
+        stream
+    }
+
+    fn found(quality: Quality, last: [Frame; 3], next: [Frame; 3]) -> Option<(u64, Fit)> {
+        let merger = Merger::new(Cut { usable: 1, ..Cut::of(quality) }, quality);
+        merger.find(&stream(quality, 9, last), &stream(quality, 9, next), 10)
+    }
+
+    #[test]
+    fn equal_frames_are_an_exact_join_and_the_nearest_is_taken() {
+        let frames = || [frame(0, 0), frame(0, 0), frame(0, 0)];
+        for quality in [Quality::Cbr(128), Quality::Vbr(2)] {
+            assert_eq!(found(quality, frames(), frames()), Some((10, Fit::Exact)), "{quality:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_given_more_reservoir_than_there_is() {
+        // The successor made the same with a reservoir that the output does not have.
+        let (last, next) =
+            (|| [frame(0, 0), frame(0, 0), frame(0, 0)], || [frame(9, 0), frame(9, 0), frame(9, 0)]);
+        assert_eq!(found(Quality::Cbr(128), last(), next()), None);
+        // A larger frame makes up for it.
+        assert_eq!(found(Quality::Vbr(2), last(), next()), Some((10, Fit::Exact)));
+    }
+
+    #[test]
+    fn windows_that_do_not_overlap_are_not_put_side_by_side() {
+        let of = |windows: [u8; 3]| windows.map(|window| frame(0, window));
+        let (normal, short) = (of([0, 0, 0]), of([2, 2, 2]));
+        assert_eq!(found(Quality::Cbr(128), normal.clone(), short.clone()), None);
+        assert_eq!(found(Quality::Cbr(128), short, normal.clone()), None);
+        assert_eq!(found(Quality::Cbr(128), normal, of([1, 1, 2])), Some((10, Fit::Room)));
+    }
+}
