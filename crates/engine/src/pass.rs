@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::decode::{Block, Length, SLACK, Sound};
-use crate::encode::Format;
+use crate::encode::{Format, Lame};
 use crate::loudness::Meter;
 use crate::pulse::Pulse;
 use crate::{Error, Limits, Loudness, Options, Source};
@@ -95,7 +95,7 @@ fn work(position: Duration, piece: &Range<Duration>) -> f64 {
     before.as_secs_f64() * DROPPING + within.as_secs_f64()
 }
 
-/// Reads all of the sound for its loudness: the gain that brings it to `target`.
+/// Reads all of the sound for its loudness: the gain before the encoder that brings the MP3 to `target`.
 pub(crate) fn measure(
     source: &dyn Source,
     pulse: &Pulse<'_>,
@@ -112,7 +112,7 @@ pub(crate) fn measure(
         course.tell(sound.position(), sound.place(), Duration::ZERO)?;
     }
     sound.finish(&length)?;
-    meter.gain(target)
+    Ok(meter.gain(target)? / Lame::scale(&format)?)
 }
 
 #[cfg(test)]
