@@ -9,6 +9,7 @@ mod golden;
 mod options;
 mod process;
 mod ranges;
+mod tags;
 
 use std::fs::File;
 use std::ops::ControlFlow;
