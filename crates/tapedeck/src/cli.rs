@@ -112,6 +112,9 @@ pub struct Convert {
     /// What to make: music (VBR V2) or original (CBR 128 kbit/s, 44.1 kHz, stereo)
     #[arg(long, default_value_t, value_name = "PRESET")]
     pub preset: engine::Preset,
+    /// Threads that encode; the MP3 is the same for any number. Without it: one for each processor
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    pub threads: usize,
     /// Overwrite an MP3 that exists
     #[arg(short, long)]
     pub force: bool,

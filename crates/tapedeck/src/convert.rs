@@ -137,8 +137,8 @@ fn convert(
     let title = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let options = Options { preset: wish.preset, title, ..Options::default() };
     let mut watch = |now: engine::Progress| bar.set_position(per_mille(now.fraction));
-    let done =
-        engine.convert(Input::File(input), &mut sink, &options, &Limits::default(), cancel, &mut watch);
+    let limits = Limits { threads: wish.threads, ..Limits::default() };
+    let done = engine.convert(Input::File(input), &mut sink, &options, &limits, cancel, &mut watch);
     bar.finish_and_clear();
     let summary = done.map_err(|error| match error.code {
         Code::Cancelled => Failure::Interrupted,

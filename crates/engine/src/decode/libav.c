@@ -15,8 +15,9 @@
 #include <libavutil/opt.h>
 #include <libswresample/swresample.h>
 
-/* What a read of the file fetches. Small enough that seeking over video does not read it, large enough for few calls. */
+/* What a read of the file fetches: see choose_buffer. */
 #define IO_BUFFER (32 * 1024)
+#define IO_BUFFER_OF_MP4 (4 * 1024)
 
 struct engine_input {
     engine_read read;
@@ -135,6 +136,25 @@ int engine_probe(engine_input *input)
     return av_match_list(input->kind->name, input->formats, ',') > 0 ? 0 : ERROR_NOT_ALLOWED;
 }
 
+/* MP4 has an index, and its sound lies in small pieces between the video's: a large buffer would read most of the video, too.
+ * Elsewhere the video is read past anyway, and a small one would only mean more calls. */
+static int choose_buffer(engine_input *input)
+{
+    if (!strstr(input->kind->name, "mp4"))
+        return 0;
+    uint8_t *buffer = av_malloc(IO_BUFFER_OF_MP4);
+    AVIOContext *io = buffer ? avio_alloc_context(buffer, IO_BUFFER_OF_MP4, 0, input, io_read, NULL, io_seek) : NULL;
+    if (!io) {
+        av_free(buffer);
+        return AVERROR(ENOMEM);
+    }
+    av_freep(&input->io->buffer);
+    avio_context_free(&input->io);
+    input->io = io;
+    input->position = 0;
+    return 0;
+}
+
 const char *engine_format(const engine_input *input)
 {
     return input->kind ? input->kind->name : NULL;
@@ -142,6 +162,9 @@ const char *engine_format(const engine_input *input)
 
 int engine_open(engine_input *input)
 {
+    int error = choose_buffer(input);
+    if (error < 0)
+        return error;
     AVFormatContext *format = avformat_alloc_context();
     if (!format)
         return AVERROR(ENOMEM);
@@ -157,7 +180,7 @@ int engine_open(engine_input *input)
     }
     /* "pipe:" names a protocol that exists: otherwise libavformat takes the source for a network stream and reads
      * through all of the video instead of seeking over it. Nothing is ever opened by that name. */
-    int error = avformat_open_input(&format, "pipe:", input->kind, NULL);
+    error = avformat_open_input(&format, "pipe:", input->kind, NULL);
     input->format = error < 0 ? NULL : format;
     return error;
 }

@@ -78,7 +78,7 @@ impl Encoder {
             let (queue, told, stop, format) = (Arc::clone(&queue), told.clone(), Arc::clone(&stop), *format);
             let thread = std::thread::Builder::new().name(format!("encoder-{number}"));
             let started = thread.spawn_scoped(scope, move || encode_all(&format, cut, &queue, &told, &stop));
-            started.map_err(|error| no_thread(error))?;
+            started.map_err(no_thread)?;
         }
         Ok(Encoder {
             format: *format,

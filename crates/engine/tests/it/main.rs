@@ -6,6 +6,7 @@ mod checker;
 mod damaged;
 mod generated;
 mod golden;
+mod joins;
 mod options;
 mod process;
 mod ranges;

@@ -29,8 +29,10 @@ fn music(sample_rate: u32, samples: usize) -> (Vec<f32>, Vec<f32>) {
     };
     let sound = |i: usize| {
         let t = i as f32 / sample_rate as f32;
-        let chord: f32 =
-            [220.0, 277.0, 331.0, 1250.0].iter().map(|f| (t * f * 6.2832 + (t * 3.0).sin()).sin()).sum();
+        let chord: f32 = [220.0, 277.0, 331.0, 1250.0]
+            .iter()
+            .map(|f| (t * f * std::f32::consts::TAU + (t * 3.0).sin()).sin())
+            .sum();
         let beat = (-((t * 2.0).fract()) * 12.0).exp();
         (chord * 0.1 * (0.6 + 0.4 * (t * 0.7).sin()), beat, t)
     };
