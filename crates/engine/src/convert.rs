@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{Block, Sound};
+use crate::decode::Block;
 use crate::encode::{Encoder, Outlet, Work, id3v2};
 use crate::io::HEAD;
 use crate::pass::{self, Course, Pass};
@@ -61,7 +61,7 @@ pub fn convert(
     let mut pass = Pass::open(&source, &pulse, options, limits)?;
 
     let mut output = Output { sink, pending: Vec::new(), bytes: 0, limit: limits.output };
-    let tag = tag(&pass.sound, options);
+    let tag = tag(&pass, options);
     output.write(&tag)?;
     let (samples, info) = encode(&mut pass, gain, &mut output, limits.threads())?;
     output.finish(tag.len() as u64, &info)?;
@@ -81,12 +81,12 @@ pub fn convert(
 }
 
 /// The tag that stands before the sound.
-fn tag(sound: &Sound<'_, '_>, options: &Options) -> Vec<u8> {
+fn tag(Pass { sound, length, .. }: &Pass<'_, '_>, options: &Options) -> Vec<u8> {
     id3v2(&Work {
         metadata: &sound.metadata(),
         tags: &options.tags,
         title: options.title.as_deref(),
-        chapters: &sound.chapters(),
+        chapters: &sound.chapters(length),
         pictures: &sound.pictures(),
     })
 }

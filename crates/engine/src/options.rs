@@ -57,9 +57,9 @@ pub enum Preset {
     /// carry it; mono stays mono, more than two channels become stereo.
     #[default]
     Music,
-    /// For talks, lectures, audio books: VBR V5 in mono, about 65 kbit/s, at the source's own sample rate.
+    /// For talks, lectures, audio books: VBR V5 in mono, about 60 kbit/s, at the source's own sample rate.
     Voice,
-    /// Music where space is short: VBR V7, about 100 kbit/s in stereo and 55 in mono, at the source's own sample rate.
+    /// Music where space is short: VBR V7, about 100 kbit/s in stereo and 50 in mono, at the source's own sample rate.
     Small,
     /// What the original Python services made: constant 128 kbit/s, 44.1 kHz, stereo (mono is doubled).
     Original,

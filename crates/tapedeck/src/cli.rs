@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::convert::Wishes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{fmt, net::SocketAddr, path::PathBuf};
 

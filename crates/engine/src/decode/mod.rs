@@ -1,6 +1,7 @@
 //! From a source to samples: which container, which track, and what to say when there is none.
 
 mod boxes;
+mod chapters;
 mod claims;
 mod cut;
 mod ffi;
@@ -8,9 +9,10 @@ mod formats;
 mod length;
 mod reader;
 
+pub(crate) use chapters::Chapter;
 use cut::Cut;
 pub(crate) use length::{Length, SLACK};
-pub(crate) use reader::{Block, Chapter};
+pub(crate) use reader::Block;
 use reader::{Failed, Reader, Stream};
 
 use std::ops::Range;
@@ -97,15 +99,9 @@ impl<'s, 'w> Sound<'s, 'w> {
         tags
     }
 
-    /// The container's chapters within the wanted piece, counted from its start.
-    pub fn chapters(&self) -> Vec<Chapter> {
-        let trim = self.trim.unwrap_or_default();
-        let move_into = |chapter: Chapter| {
-            let end = trim.end.map_or(chapter.end, |end| chapter.end.min(end)).checked_sub(trim.start)?;
-            let start = chapter.start.saturating_sub(trim.start);
-            (start < end).then_some(Chapter { start, end, ..chapter })
-        };
-        self.reader.chapters().into_iter().filter_map(move_into).collect()
+    /// The container's chapters within the wanted piece.
+    pub fn chapters(&self, length: &Length) -> Vec<Chapter> {
+        chapters::within(self.reader.chapters(), self.piece(length), self.trim.and_then(|trim| trim.end))
     }
 
     /// The pictures that are attached to the work, the front cover first.

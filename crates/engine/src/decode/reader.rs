@@ -45,14 +45,6 @@ pub(crate) struct Stream {
     pub title: String,
 }
 
-/// A chapter of the container's; its times count from the start of the sound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Chapter {
-    pub start: Duration,
-    pub end: Duration,
-    pub title: Option<String>,
-}
-
 /// No more of a file's pictures and chapters are looked at.
 const MOST_PICTURES: c_int = 64;
 const MOST_CHAPTERS: c_int = 10_000;
@@ -199,22 +191,18 @@ impl<'s, 'w> Reader<'s, 'w> {
         })
     }
 
-    /// The chapters in the container's order; those without a believable start and end are left out.
-    pub fn chapters(&self) -> Vec<Chapter> {
+    /// The chapters in the container's order: start, end where it says one, title.
+    pub fn chapters(&self) -> Vec<(Duration, Option<Duration>, Option<String>)> {
         let chapter = |i| {
             let (mut start_us, mut end_us, mut title) = (-1, -1, std::ptr::null());
             // SAFETY: `raw` is an open input; the title is null, or copied before the next call.
             unsafe {
                 let found = ffi::engine_chapter(self.raw.as_ptr(), i, &mut start_us, &mut end_us, &mut title);
                 let title = (!title.is_null()).then(|| text(title));
-                (found != 0).then_some((micros(start_us), micros(end_us), title))
+                (found != 0).then(|| (micros(start_us).unwrap_or_default(), micros(end_us), title))
             }
         };
-        let believable = |(start, end, title): (Option<Duration>, Option<Duration>, Option<String>)| {
-            let (start, end) = start.zip(end).filter(|(start, end)| start < end)?;
-            Some(Chapter { start, end, title })
-        };
-        (0..MOST_CHAPTERS).map_while(chapter).filter_map(believable).collect()
+        (0..MOST_CHAPTERS).map_while(chapter).collect()
     }
 
     /// Reads past one packet: `None` at the end, else its duration where it is known.

@@ -29,6 +29,7 @@ unsafe extern "C" {
     fn lame_set_VBR_mean_bitrate_kbps(flags: *mut Flags, kilobits: c_int) -> c_int;
     fn lame_set_brate(flags: *mut Flags, kilobits: c_int) -> c_int;
     fn lame_set_bWriteVbrTag(flags: *mut Flags, on: c_int) -> c_int;
+    fn lame_get_scale(flags: *const Flags) -> f32;
     fn lame_init_params(flags: *mut Flags) -> c_int;
     fn lame_encode_buffer_ieee_float(
         flags: *mut Flags,
@@ -95,6 +96,13 @@ impl Lame {
             }
         }
         Err(failed(0))
+    }
+
+    /// What LAME multiplies all samples by: at low bit rates, a little less than 1.
+    pub fn scale(format: &Format) -> Result<f32, Error> {
+        let lame = Lame::new(format, false)?;
+        // SAFETY: `flags` is live.
+        Ok(unsafe { lame_get_scale(lame.flags.as_ptr()) })
     }
 
     fn new(format: &Format, info_frame: bool) -> Result<Lame, Error> {

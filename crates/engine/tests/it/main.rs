@@ -10,6 +10,7 @@ mod joins;
 mod options;
 mod process;
 mod ranges;
+mod tags;
 
 use std::fs::File;
 use std::ops::ControlFlow;
