@@ -8,6 +8,7 @@ mod generated;
 mod golden;
 mod process;
 mod ranges;
+mod sandbox;
 
 use std::fs::File;
 use std::ops::ControlFlow;
