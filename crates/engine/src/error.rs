@@ -150,6 +150,8 @@ codes! {
     WriteFailed = "write-failed" is Transient,
     /// The engine process could not be started, or ended before it touched the video.
     EngineNotStarted = "engine-not-started" is Transient,
+    /// The machine lacks a layer of the sandbox; the text names it. See [`crate::Sandbox`].
+    SandboxUnavailable = "sandbox-unavailable" is Transient,
     /// The engine process died, or broke the protocol.
     EngineCrashed = "engine-crashed" is Suspect,
     /// The engine process showed no sign of life for [`crate::Limits::stall`].

@@ -10,6 +10,7 @@ mod joins;
 mod options;
 mod process;
 mod ranges;
+mod sandbox;
 mod tags;
 
 use std::fs::File;
