@@ -19,7 +19,7 @@ Installs what is missing for building Tapedeck, saying what and why before it do
 
 Usage: cargo xtask setup [--tests]
 
-  --tests   also what the tests need: FFmpeg's command line, Chromium, Node, curl, the browser test's npm packages,
+  --tests   also what the tests need: FFmpeg's command line, mpg123, madplay, mp3val, Chromium, Node, curl, the browser test's npm packages,
             RabbitMQ, MariaDB, promtool, and a Python environment in target/venv with xtask/requirements.txt
             (kubectl, kubernetes-validate, pymongo, SecantusDB)
 
@@ -88,6 +88,15 @@ const FFMPEG: Need = Need {
     arch: &["ffmpeg"],
 };
 
+const LAME: Need = Need {
+    name: "LAME's command line",
+    why: "the benchmark measures it beside Tapedeck",
+    lack: || probe::lack_of_program("lame"),
+    debian: &["lame"],
+    fedora: &["lame"],
+    arch: &["lame"],
+};
+
 const TESTS: &[Need] = &[
     FFMPEG,
     Need {
@@ -138,6 +147,14 @@ const TESTS: &[Need] = &[
         debian: &["mariadb-server-core", "mariadb-client-core"],
         fedora: &["mariadb-server"],
         arch: &["mariadb"],
+    },
+    Need {
+        name: "mpg123, madplay and mp3val",
+        why: "the MP3s that many encoders made together are given to strict decoders",
+        lack: || ["mpg123", "madplay", "mp3val"].into_iter().find_map(probe::lack_of_program),
+        debian: &["mpg123", "madplay", "mp3val"],
+        fedora: &["mpg123", "madplay", "mp3val"],
+        arch: &["mpg123", "madplay", "mp3val"],
     },
     PROMTOOL,
     PYTHON,
@@ -208,11 +225,20 @@ pub fn manifests() -> Result<Venv> {
     Venv::install()
 }
 
-/// What the build and the benchmark need; says where FFmpeg's command line is.
-pub fn bench() -> Result<PathBuf> {
+/// The programs that the benchmark measures beside ours.
+pub struct BenchTools {
+    pub ffmpeg: PathBuf,
+    pub lame: PathBuf,
+    /// A Python that has MoviePy.
+    pub moviepy: PathBuf,
+}
+
+/// What the build and the benchmark need.
+pub fn bench() -> Result<BenchTools> {
     Tool::FFMPEG.named()?;
-    install_missing(&BUILD.iter().chain([&FFMPEG]).collect::<Vec<_>>())?;
-    Tool::FFMPEG.path()
+    install_missing(&BUILD.iter().chain([&FFMPEG, &LAME, &PYTHON]).collect::<Vec<_>>())?;
+    let moviepy = Venv::of_bench()?.program("python3");
+    Ok(BenchTools { ffmpeg: Tool::FFMPEG.path()?, lame: "lame".into(), moviepy })
 }
 
 /// What `cargo xtask check` needs beside the build: rustfmt and clippy.

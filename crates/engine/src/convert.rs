@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{Block, Length, SLACK, Sound};
-use crate::encode::{Format, Lame, id3v2};
+use crate::decode::Block;
+use crate::encode::{Encoder, Outlet, Work, id3v2};
 use crate::io::HEAD;
+use crate::pass::{self, Course, Pass};
 use crate::pulse::Pulse;
 use crate::{Error, Limits, Options, Progress, Sink, Source};
 
@@ -50,26 +51,22 @@ pub fn convert(
     limits: &Limits,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Summary, Error> {
+    options.check()?;
     let pulse = Pulse::new(watch);
     let source = Counted { source, bytes: Cell::new(0) };
-    let mut sound = Sound::open(&source, &pulse)?;
-    let length = sound.length(limits)?;
-    let (rate, channels) = sound.start()?;
-    let format = Format::choose(options.preset, rate, channels);
-    sound.deliver(format.sample_rate, format.decoded_channels);
+    let gain = match options.loudness {
+        Some(target) => pass::measure(&source, &pulse, options, limits, target)?,
+        None => 1.0,
+    };
+    let mut pass = Pass::open(&source, &pulse, options, limits)?;
 
     let mut output = Output { sink, pending: Vec::new(), bytes: 0, limit: limits.output };
-    let tag = id3v2(&sound.metadata(), options.title.as_deref());
+    let tag = tag(&pass, options);
     output.write(&tag)?;
-    let mut lame = Lame::new(&format)?;
-    let samples = encode(&mut sound, &mut lame, &mut output, &format, &length, limits, &pulse)?;
-    if samples == 0 {
-        return Err(sound.silent());
-    }
-    sound.finish(time(samples, format.sample_rate), &length)?;
-    output.write(lame.finish()?)?;
-    output.finish(tag.len() as u64, lame.info_frame()?)?;
+    let (samples, info) = encode(&mut pass, gain, &mut output, limits.threads())?;
+    output.finish(tag.len() as u64, &info)?;
 
+    let Pass { sound, format, .. } = pass;
     pulse.note(1.0, time(samples, format.sample_rate));
     pulse.tell();
     Ok(Summary {
@@ -83,41 +80,64 @@ pub fn convert(
     })
 }
 
-/// Decodes and encodes to the end of the sound; returns the samples per channel.
-fn encode(
-    sound: &mut Sound<'_, '_>,
-    lame: &mut Lame,
-    output: &mut Output<'_>,
-    format: &Format,
-    length: &Length,
-    limits: &Limits,
-    pulse: &Pulse<'_>,
-) -> Result<u64, Error> {
-    let whole = length.duration().as_secs_f64().max(0.001);
-    let mut samples = 0;
-    while let Some(Block { left, mut right }) = sound.next()? {
-        samples += left.len() as u64;
-        let converted = time(samples, format.sample_rate);
-        if converted > limits.duration.saturating_add(SLACK) {
-            return Err(Error::too_long(limits.duration));
-        }
-        tame(left);
-        right.iter_mut().for_each(|right| tame(right));
-        lame.encode(left, right.as_deref(), |mp3| output.write(mp3))?;
-        let share = converted.as_secs_f64() / whole;
-        // A header that promises less than comes lies: then the place in the file says more. The end is told at the end alone.
-        pulse.note(if share < 1.0 { share } else { sound.place() }.min(0.99), converted);
-        if pulse.beat().is_break() {
-            return Err(Error::cancelled());
-        }
-    }
-    Ok(samples)
+/// The tag that stands before the sound.
+fn tag(Pass { sound, length, .. }: &Pass<'_, '_>, options: &Options) -> Vec<u8> {
+    id3v2(&Work {
+        metadata: &sound.metadata(),
+        tags: &options.tags,
+        title: options.title.as_deref(),
+        chapters: &sound.chapters(length),
+        pictures: &sound.pictures(),
+    })
 }
 
-/// What is no number becomes silence, what is too loud becomes as loud as can be.
-fn tame(samples: &mut [f32]) {
+/// Decodes in this thread and encodes in others, to the end of the sound; returns the samples per channel and the Info frame.
+fn encode(
+    pass: &mut Pass<'_, '_>,
+    gain: f32,
+    output: &mut Output<'_>,
+    threads: usize,
+) -> Result<(u64, Vec<u8>), Error> {
+    let Pass { sound, length, format, course } = pass;
+    std::thread::scope(|scope| {
+        let mut encoder = Encoder::new(scope, format, threads)?;
+        output.write(encoder.place_holder())?;
+        let mut outlet = Mp3 { output, course, rate: format.sample_rate, place: 0.0 };
+        while let Some(Block { left, mut right }) = sound.next()? {
+            tame(left, gain);
+            right.iter_mut().for_each(|right| tame(right, gain));
+            encoder.push(left, right.as_deref(), &mut outlet)?;
+            outlet.place = sound.place();
+            course.decoded(sound)?;
+        }
+        sound.finish(length)?;
+        encoder.finish(&mut outlet)
+    })
+}
+
+/// What comes out of the encoder, and how far it is.
+struct Mp3<'a, 's, 'w> {
+    output: &'a mut Output<'s>,
+    course: &'a Course<'a, 'w>,
+    rate: u32,
+    /// How far into the video its sound is read.
+    place: f64,
+}
+
+impl Outlet for Mp3<'_, '_, '_> {
+    fn mp3(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.output.write(bytes)
+    }
+
+    fn encoded(&mut self, samples: u64) -> Result<(), Error> {
+        self.course.encoded(time(samples, self.rate), self.place)
+    }
+}
+
+/// Applies the gain; what is no number becomes silence, what is too loud becomes as loud as can be.
+fn tame(samples: &mut [f32], gain: f32) {
     for sample in samples {
-        *sample = if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
+        *sample = if sample.is_finite() { (*sample * gain).clamp(-1.0, 1.0) } else { 0.0 };
     }
 }
 
@@ -182,7 +202,14 @@ mod tests {
     #[test]
     fn samples_that_are_no_sound_are_tamed() {
         let mut samples = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.5, -7.0, 0.25];
-        tame(&mut samples);
+        tame(&mut samples, 1.0);
         assert_eq!(samples, [0.0, 0.0, 0.0, 1.0, -1.0, 0.25]);
+        let mut loud = [1.5, f32::MAX, 0.25];
+        tame(&mut loud, 0.5);
+        assert_eq!(
+            loud,
+            [0.75, 1.0, 0.125],
+            "the gain comes first: what it brings into range is not clipped"
+        );
     }
 }

@@ -118,6 +118,12 @@ macro_rules! codes {
 }
 
 codes! {
+    /// Options that no video can meet.
+    BadOptions = "bad-options" is Permanent,
+    /// The options ask for a track that the file does not have; the text says which there are.
+    NoSuchTrack = "no-such-track" is Permanent,
+    /// The options ask for a piece that lies behind the end of the sound.
+    TrimBeyondEnd = "trim-beyond-end" is Permanent,
     /// The file has no byte.
     EmptyFile = "empty-file" is Permanent,
     /// No known media container.
@@ -144,6 +150,8 @@ codes! {
     WriteFailed = "write-failed" is Transient,
     /// The engine process could not be started, or ended before it touched the video.
     EngineNotStarted = "engine-not-started" is Transient,
+    /// The machine lacks a layer of the sandbox; the text names it. See [`crate::Sandbox`].
+    SandboxUnavailable = "sandbox-unavailable" is Transient,
     /// The engine process died, or broke the protocol.
     EngineCrashed = "engine-crashed" is Suspect,
     /// The engine process showed no sign of life for [`crate::Limits::stall`].

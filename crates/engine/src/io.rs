@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 /// The video: bytes readable at any offset, the same ones every time.
@@ -21,9 +22,9 @@ pub trait Source {
 
 impl Source for File {
     fn len(&self) -> io::Result<u64> {
-        let facts = self.metadata()?;
-        if facts.is_file() {
-            return Ok(facts.len());
+        let facts = facts(self)?;
+        if facts.st_mode & libc::S_IFMT == libc::S_IFREG {
+            return u64::try_from(facts.st_size).map_err(io::Error::other);
         }
         Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -41,6 +42,21 @@ impl Source for File {
     }
 }
 
+/// What the kernel says about an open file.
+///
+/// By the call itself: std asks by `statx` and some versions of glibc by `newfstatat`, which take paths and are therefore denied to the
+/// engine process.
+fn facts(file: &File) -> io::Result<libc::stat> {
+    // SAFETY: a zeroed stat is valid, and on the 64-bit systems that this is made for the kernel's is the libc's.
+    unsafe {
+        let mut facts: libc::stat = std::mem::zeroed();
+        match libc::syscall(libc::SYS_fstat, file.as_raw_fd(), &raw mut facts) {
+            0 => Ok(facts),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
 /// Where the MP3 goes, in order, once.
 ///
 /// After an error of the conversion, what a sink holds is to be thrown away.
@@ -48,7 +64,7 @@ pub trait Sink {
     /// Appends all of `bytes`.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Writes `bytes` over what stands at `offset`. Called at most once, last, and never past the first 64 KiB: the frame that
+    /// Writes `bytes` over what stands at `offset`. Called at most once, last, and never past the first 255 KiB: the frame that
     /// says how long the sound is stands at the head and is known at the end.
     fn rewrite_head(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 }
@@ -84,8 +100,8 @@ impl Sink for FileSink {
     }
 }
 
-/// The first 64 KiB of an MP3 may be rewritten; nothing of the head that is rewritten lies beyond.
-pub(crate) const HEAD: u64 = 64 * 1024;
+/// The head of an MP3 that may be rewritten: one chunk of GridFS. Tags, cover and the Info frame behind them lie within.
+pub(crate) const HEAD: u64 = 255 * 1024;
 
 impl Sink for Vec<u8> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

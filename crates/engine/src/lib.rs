@@ -3,8 +3,9 @@
 //! libav reads the container and decodes the sound, LAME encodes it, and each conversion runs in a process of its own.
 //! [`convert()`] does the work in the calling process; [`Engine::convert`] does the same work in a child that is given its
 //! input, its output and a control socket, and no environment; the child runs [`engine_main`]. Its input is the file itself or, where
-//! the video is no file, a socket on which it asks the parent for ranges ([`Input`]). It limits its memory, processor time, files and
-//! privileges; that the kernel also denies it paths and sockets (Landlock, seccomp) is to come.
+//! the video is no file, a socket on which it asks the parent for ranges ([`Input`]). It confines itself
+//! before it touches the video: limits of memory, processor time and descriptors; Landlock without any path; a list of system calls
+//! without sockets, processes or programs. Where the machine lacks a layer, nothing is converted, unless [`Sandbox::BestEffort`] allows it.
 //!
 //! There is no network in here, no async runtime, no database and no path: what is read and written arrives as
 //! descriptors or through [`Source`] and [`Sink`]. There is no temporary file, and no video is ever decoded.
@@ -17,14 +18,18 @@ mod decode;
 mod encode;
 mod error;
 mod io;
+mod loudness;
 pub mod mp3;
 mod options;
+mod pass;
 mod process;
 mod pulse;
 
 pub use convert::{Summary, convert};
 pub use error::{Code, Error, Kind};
 pub use io::{FileSink, Sink, Source};
-pub use options::{Limits, Options, Preset};
-pub use process::{Cancel, Engine, Input, engine_main};
+pub use options::{Limits, Loudness, Options, Preset, Quality, Trim};
+pub use process::{Cancel, Engine, Input, Sandbox, UnknownSandbox, engine_main};
+#[doc(hidden)]
+pub use process::{Layer, engine_main_probing};
 pub use pulse::Progress;

@@ -56,6 +56,11 @@ impl<'a> Pulse<'a> {
         self.stopped.set(stop || self.stopped.get());
     }
 
+    #[cfg(test)]
+    pub fn progress(&self) -> Progress {
+        self.progress.get()
+    }
+
     pub fn stopped(&self) -> bool {
         self.stopped.get()
     }

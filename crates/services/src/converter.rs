@@ -24,12 +24,25 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Settings {
     /// How many conversions run at once.
     pub slots: usize,
-    /// What one conversion may use.
+    /// What one conversion may use. `threads` are those of all conversions together, shared among them as they begin; 0 for one for each
+    /// processor.
     pub limits: engine::Limits,
     /// How often a conversion shows a sign of life, and its progress.
     pub beat: Duration,
     /// How often the records are read for work that no wake-up told of.
     pub poll: Duration,
+}
+
+impl Settings {
+    /// The threads of a conversion that is one of `running`: all where it is alone, which is fastest for its owner, and fewer where many
+    /// run, which is fastest for all.
+    fn share(&self, running: usize) -> usize {
+        let threads = match self.limits.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        (threads / running.max(1)).max(1)
+    }
 }
 
 /// The converter's ports.
@@ -80,7 +93,9 @@ pub async fn run(converter: Converter, stop: Stop) {
         let slot = slot.expect("the semaphore is never closed");
         match converter.next_job(&mut looked, &stop.claiming).await {
             Ok(Some(claimed)) => {
-                conversions.spawn(converter.clone().convert_claimed(claimed, stop.converting.clone(), slot));
+                let threads = converter.settings.share(conversions.len() + 1);
+                let stop = stop.converting.clone();
+                conversions.spawn(converter.clone().convert_claimed(claimed, threads, stop, slot));
             }
             Ok(None) => {}
             Err(error) => {
@@ -205,12 +220,18 @@ impl Converter {
         }
     }
 
-    async fn convert_claimed(self, claimed: Claimed, stop: CancellationToken, _slot: OwnedSemaphorePermit) {
+    async fn convert_claimed(
+        self,
+        claimed: Claimed,
+        threads: usize,
+        stop: CancellationToken,
+        _slot: OwnedSemaphorePermit,
+    ) {
         use tracing::Instrument;
         let Claimed { job, delivery } = claimed;
         let span = tracing::info_span!("conversion", job = %job.id, request_id = %job.request_id, attempt = job.attempt);
         crate::trace::continue_in(&span, job.trace.as_deref());
-        let conversion = conversion::run(&self, job, stop).instrument(span);
+        let conversion = conversion::run(&self, job, threads, stop).instrument(span);
         let mut settle = delivery.map(|delivery| delivery.settle);
         tokio::pin!(conversion);
         if tokio::time::timeout(HOLD, &mut conversion).await.is_err() {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::convert::Wishes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
@@ -112,6 +113,9 @@ pub struct Convert {
     /// What to make: music (VBR V2) or original (CBR 128 kbit/s, 44.1 kHz, stereo)
     #[arg(long, default_value_t, value_name = "PRESET")]
     pub preset: engine::Preset,
+    /// Threads that encode; the MP3 is the same for any number. Without it: one for each processor
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    pub threads: usize,
     /// Overwrite an MP3 that exists
     #[arg(short, long)]
     pub force: bool,

@@ -1,6 +1,9 @@
 //! `tapedeck convert`: files here and now, without a server. An MP3 appears whole, or not at all.
 
 mod target;
+mod wishes;
+
+pub use wishes::Wishes;
 
 use crate::cli::Convert;
 use engine::{Cancel, Code, Engine, FileSink, Input, Limits, Options, Summary};
@@ -53,8 +56,9 @@ pub fn run(wish: &Convert) -> ExitCode {
             return ExitCode::from(4);
         }
     };
-    let outputs = match outputs(wish) {
-        Ok(outputs) => outputs,
+    let planned = wish.wishes.options().map_err(|error| Failure::Usage(error.text));
+    let (options, outputs) = match planned.and_then(|options| Ok((options, outputs(wish)?))) {
+        Ok(planned) => planned,
         Err(failure) => {
             eprintln!("tapedeck: {}", failure.text());
             return ExitCode::from(failure.code());
@@ -62,7 +66,7 @@ pub fn run(wish: &Convert) -> ExitCode {
     };
     let mut code = 0;
     for (file, output) in wish.files.iter().zip(outputs) {
-        if let Err(failure) = convert(wish, &engine, &cancel, file, &output) {
+        if let Err(failure) = convert(wish, &options, &engine, &cancel, file, &output) {
             eprintln!("tapedeck: {}: {}", file.display(), failure.text());
             if code == 0 {
                 code = failure.code();
@@ -121,6 +125,7 @@ fn outputs(wish: &Convert) -> Result<Vec<PathBuf>, Failure> {
 
 fn convert(
     wish: &Convert,
+    options: &Options,
     engine: &Engine,
     cancel: &Cancel,
     file: &Path,
@@ -135,10 +140,10 @@ fn convert(
     let bar = bar(wish, file);
     let mut sink = FileSink::new(target.file().map_err(|error| cannot_write(output, &error))?);
     let title = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let options = Options { preset: wish.preset, title };
+    let options = Options { title, ..options.clone() };
     let mut watch = |now: engine::Progress| bar.set_position(per_mille(now.fraction));
-    let done =
-        engine.convert(Input::File(input), &mut sink, &options, &Limits::default(), cancel, &mut watch);
+    let limits = Limits { threads: wish.threads, ..Limits::default() };
+    let done = engine.convert(Input::File(input), &mut sink, &options, &limits, cancel, &mut watch);
     bar.finish_and_clear();
     let summary = done.map_err(|error| match error.code {
         Code::Cancelled => Failure::Interrupted,

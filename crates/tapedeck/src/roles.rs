@@ -138,6 +138,7 @@ impl Process<'_> {
             output: self.config.limits.output.0,
             memory: config.memory.0,
             cpu: config.cpu.0,
+            threads: config.threads,
             stall: config.stall.0,
         };
         let timing = &self.config.timing;

@@ -1,4 +1,4 @@
-//! The tests' Python environment: what xtask/requirements.txt pins, in target/venv.
+//! Python environments in target/: of the tests, by xtask/requirements.txt, and of the benchmark, by xtask/bench-requirements.txt.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,22 +8,35 @@ use anyhow::{Context, Result};
 
 use super::probe::quietly;
 
-/// A Python environment in which everything of xtask/requirements.txt is installed.
+/// A Python environment in which everything is installed that its list pins.
 pub struct Venv {
     folder: PathBuf,
 }
 
 impl Venv {
-    /// Makes it where it is missing or older than its requirements.
+    /// The tests' own.
     pub fn install() -> Result<Venv> {
+        let why = "the tests use kubectl, kubernetes-validate, pymongo and SecantusDB";
+        Venv::with("venv", "xtask/requirements.txt", why, "import bson, yaml")
+    }
+
+    /// The benchmark's own.
+    pub fn of_bench() -> Result<Venv> {
+        let why = "MoviePy 1.0.3, with which the original services convert, is measured beside Tapedeck";
+        Venv::with("bench-venv", "xtask/bench-requirements.txt", why, "import moviepy.editor")
+    }
+
+    /// Makes it where it is missing or older than its requirements. `probe` is a line of Python that works where it is whole.
+    fn with(name: &str, requirements: &str, why: &str, probe: &str) -> Result<Venv> {
         let root = crate::root();
         let target = root.join("target");
         fs::create_dir_all(&target).with_context(|| format!("{} could not be made", target.display()))?;
         // Two runs at once would install over each other.
-        let lock = File::create(target.join("venv.lock")).context("target/venv.lock could not be made")?;
-        lock.lock().context("target/venv.lock could not be locked")?;
-        let venv = Venv { folder: target.join("venv") };
-        venv.bring_up(&root.join("xtask/requirements.txt"))?;
+        let lock = target.join(name).with_extension("lock");
+        let lock = File::create(&lock).with_context(|| format!("{} could not be made", lock.display()))?;
+        lock.lock().with_context(|| format!("target/{name}.lock could not be locked"))?;
+        let venv = Venv { folder: target.join(name) };
+        venv.bring_up(&root.join(requirements), why, probe)?;
         Ok(venv)
     }
 
@@ -37,18 +50,19 @@ impl Venv {
         self.folder.join("bin").join(name)
     }
 
-    fn bring_up(&self, requirements: &Path) -> Result<()> {
+    fn bring_up(&self, requirements: &Path, why: &str, probe: &str) -> Result<()> {
         let wanted = fs::read_to_string(requirements)
             .with_context(|| format!("{} could not be read", requirements.display()))?;
         let installed = self.folder.join("installed.txt");
         // Its Python is the system's, which may have been replaced.
-        let works = || quietly(Command::new(self.program("python3")).args(["-c", "import bson, yaml"]));
+        let works = || quietly(Command::new(self.program("python3")).args(["-c", probe]));
         if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) && works() {
             return Ok(());
         }
         println!(
-            "missing: the Python packages of xtask/requirements.txt in target/venv\n    needed because the tests use kubectl, \
-             kubernetes-validate, pymongo and SecantusDB"
+            "missing: the Python packages of {} in {}\n    needed because {why}",
+            requirements.display(),
+            self.folder.display()
         );
         let mut make = Command::new("python3");
         make.args(["-m", "venv", "--clear"]).arg(&self.folder);
@@ -64,7 +78,7 @@ impl Venv {
         let mut check = Command::new(self.program("python3"));
         run(
             check.args(["-m", "pip", "check"]),
-            "xtask/requirements.txt lacks what stands above: pin it there",
+            &format!("{} lacks what stands above: pin it there", requirements.display()),
         )?;
         // Written last, so that a broken installation is done again.
         fs::write(&installed, wanted).with_context(|| format!("{} could not be written", installed.display()))

@@ -29,6 +29,8 @@ pub struct Stream {
     pub duration_us: i64,
     pub codec: [c_char; 32],
     pub codec_name: [c_char; 128],
+    pub language: [c_char; 16],
+    pub title: [c_char; 64],
 }
 
 #[repr(C)]
@@ -76,6 +78,20 @@ unsafe extern "C" {
         i: c_int,
         key: *mut *const c_char,
         value: *mut *const c_char,
+    ) -> c_int;
+    pub fn engine_picture(
+        input: *const Input,
+        i: c_int,
+        bytes: *mut *const u8,
+        size: *mut c_int,
+        is_front_cover: *mut c_int,
+    ) -> c_int;
+    pub fn engine_chapter(
+        input: *const Input,
+        i: c_int,
+        start_us: *mut i64,
+        end_us: *mut i64,
+        title: *mut *const c_char,
     ) -> c_int;
     pub fn engine_skip(input: *mut Input, duration_us: *mut i64) -> c_int;
     pub fn engine_start(input: *mut Input, sample_rate: *mut i32, channels: *mut i32) -> c_int;

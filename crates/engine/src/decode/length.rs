@@ -28,15 +28,18 @@ pub(crate) const SLACK: Duration = Duration::from_secs(1);
 /// No real sound takes fewer bits a second, with its container; a header that claims so is checked.
 const LEAST_BIT_RATE: f64 = 500.0;
 
-/// Believes a plausible claim, measures otherwise.
-pub(super) fn find(reader: &Reader<'_, '_>, stream: &Stream, limits: &Limits) -> Result<Length, Error> {
+/// Believes a plausible claim, measures otherwise; what lies behind `enough` need not be known.
+pub(super) fn find(
+    reader: &Reader<'_, '_>,
+    stream: &Stream,
+    limits: &Limits,
+    enough: Option<Duration>,
+) -> Result<Length, Error> {
+    let allowed = limits.duration.saturating_add(SLACK);
+    let is_allowed = |claim| enough.map_or(claim, |enough| enough.min(claim)) <= allowed;
     match stream.duration {
-        Some(claim)
-            if is_plausible(claim, reader.size()) && claim <= limits.duration.saturating_add(SLACK) =>
-        {
-            Ok(Length::Claimed(claim))
-        }
-        _ => measure(reader, stream.index, limits).map(Length::Measured),
+        Some(claim) if is_plausible(claim, reader.size()) && is_allowed(claim) => Ok(Length::Claimed(claim)),
+        _ => measure(reader, stream.index, limits, enough).map(Length::Measured),
     }
 }
 
@@ -44,8 +47,13 @@ fn is_plausible(claim: Duration, size: u64) -> bool {
     size as f64 * 8.0 >= claim.as_secs_f64() * LEAST_BIT_RATE
 }
 
-/// Reads all packets of the stream, without decoding, up to the limit.
-fn measure(reader: &Reader<'_, '_>, stream: i32, limits: &Limits) -> Result<Duration, Error> {
+/// Reads all packets of the stream, without decoding, up to the limit or to what is `enough`.
+fn measure(
+    reader: &Reader<'_, '_>,
+    stream: i32,
+    limits: &Limits,
+    enough: Option<Duration>,
+) -> Result<Duration, Error> {
     let failed = |failed| match failed {
         Failed::Ours(error) => error,
         Failed::Encrypted => super::protected(),
@@ -66,6 +74,9 @@ fn measure(reader: &Reader<'_, '_>, stream: i32, limits: &Limits) -> Result<Dura
         total = total.saturating_add(duration.unwrap_or_default());
         if total > limits.duration.saturating_add(SLACK) {
             return Err(Error::too_long(limits.duration));
+        }
+        if enough.is_some_and(|enough| total >= enough) {
+            break;
         }
         if second.pulse().beat().is_break() {
             return Err(Error::cancelled());

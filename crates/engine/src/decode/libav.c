@@ -15,8 +15,9 @@
 #include <libavutil/opt.h>
 #include <libswresample/swresample.h>
 
-/* What a read of the file fetches. Small enough that seeking over video does not read it, large enough for few calls. */
+/* What a read of the file fetches: see choose_buffer. */
 #define IO_BUFFER (32 * 1024)
+#define IO_BUFFER_OF_MP4 (4 * 1024)
 
 struct engine_input {
     engine_read read;
@@ -135,6 +136,25 @@ int engine_probe(engine_input *input)
     return av_match_list(input->kind->name, input->formats, ',') > 0 ? 0 : ERROR_NOT_ALLOWED;
 }
 
+/* MP4 has an index, and its sound lies in small pieces between the video's: a large buffer would read most of the video, too.
+ * Elsewhere the video is read past anyway, and a small one would only mean more calls. */
+static int choose_buffer(engine_input *input)
+{
+    if (!strstr(input->kind->name, "mp4"))
+        return 0;
+    uint8_t *buffer = av_malloc(IO_BUFFER_OF_MP4);
+    AVIOContext *io = buffer ? avio_alloc_context(buffer, IO_BUFFER_OF_MP4, 0, input, io_read, NULL, io_seek) : NULL;
+    if (!io) {
+        av_free(buffer);
+        return AVERROR(ENOMEM);
+    }
+    av_freep(&input->io->buffer);
+    avio_context_free(&input->io);
+    input->io = io;
+    input->position = 0;
+    return 0;
+}
+
 const char *engine_format(const engine_input *input)
 {
     return input->kind ? input->kind->name : NULL;
@@ -142,6 +162,9 @@ const char *engine_format(const engine_input *input)
 
 int engine_open(engine_input *input)
 {
+    int error = choose_buffer(input);
+    if (error < 0)
+        return error;
     AVFormatContext *format = avformat_alloc_context();
     if (!format)
         return AVERROR(ENOMEM);
@@ -157,7 +180,7 @@ int engine_open(engine_input *input)
     }
     /* "pipe:" names a protocol that exists: otherwise libavformat takes the source for a network stream and reads
      * through all of the video instead of seeking over it. Nothing is ever opened by that name. */
-    int error = avformat_open_input(&format, "pipe:", input->kind, NULL);
+    error = avformat_open_input(&format, "pipe:", input->kind, NULL);
     input->format = error < 0 ? NULL : format;
     return error;
 }
@@ -182,6 +205,13 @@ static int is_encrypted(const AVStream *stream)
     return tag == MKTAG('e', 'n', 'c', 'a') || tag == MKTAG('d', 'r', 'm', 's') || tag == MKTAG('a', 'a', 'v', 'd');
 }
 
+static void copy_tag(const AVStream *stream, const char *key, char *out, size_t room)
+{
+    const AVDictionaryEntry *entry = av_dict_get(stream->metadata, key, NULL, 0);
+    if (entry)
+        av_strlcpy(out, entry->value, room);
+}
+
 static void describe(const engine_input *input, const AVStream *stream, engine_stream *out)
 {
     const AVCodecParameters *parameters = stream->codecpar;
@@ -203,6 +233,8 @@ static void describe(const engine_input *input, const AVStream *stream, engine_s
     av_strlcpy(out->codec, avcodec_get_name(parameters->codec_id), sizeof out->codec);
     if (descriptor && descriptor->long_name)
         av_strlcpy(out->codec_name, descriptor->long_name, sizeof out->codec_name);
+    copy_tag(stream, "language", out->language, sizeof out->language);
+    copy_tag(stream, "title", out->title, sizeof out->title);
 }
 
 int engine_streams(engine_input *input, engine_stream *streams, int room)
@@ -261,6 +293,34 @@ int engine_metadata(engine_input *input, int of_stream, int i, const char **key,
             return 1;
         }
     return 0;
+}
+
+int engine_picture(const engine_input *input, int i, const uint8_t **bytes, int *size, int *is_front_cover)
+{
+    for (unsigned s = 0; s < input->format->nb_streams; s++) {
+        const AVStream *stream = input->format->streams[s];
+        if (!(stream->disposition & AV_DISPOSITION_ATTACHED_PIC) || stream->attached_pic.size <= 0 || i-- > 0)
+            continue;
+        /* libav tells a picture's type, by ID3v2's names, as its comment. */
+        const AVDictionaryEntry *type = av_dict_get(stream->metadata, "comment", NULL, 0);
+        *is_front_cover = type && !av_strcasecmp(type->value, "Cover (front)");
+        *bytes = stream->attached_pic.data;
+        *size = stream->attached_pic.size;
+        return 1;
+    }
+    return 0;
+}
+
+int engine_chapter(const engine_input *input, int i, int64_t *start_us, int64_t *end_us, const char **title)
+{
+    if (i < 0 || (unsigned)i >= input->format->nb_chapters)
+        return 0;
+    const AVChapter *chapter = input->format->chapters[i];
+    const AVDictionaryEntry *entry = av_dict_get(chapter->metadata, "title", NULL, 0);
+    *start_us = to_us(chapter->start, chapter->time_base);
+    *end_us = to_us(chapter->end, chapter->time_base);
+    *title = entry ? entry->value : NULL;
+    return 1;
 }
 
 /* ---- packets ---- */
@@ -393,6 +453,8 @@ static int open_resampler(engine_input *input)
         error = mix_unnamed(input, in.nb_channels);
     else if (error >= 0 && in.nb_channels == 1 && input->out_channels == 2)
         error = swr_set_matrix(input->swr, (const double[]){1, 1}, 1); /* mono amid stereo stays as loud as it was */
+    else if (error >= 0 && input->out_channels == 1)
+        error = av_opt_set_double(input->swr, "rematrix_maxval", 1, 0); /* or two equal channels become 3 dB louder, and clip */
     if (error >= 0)
         error = swr_init(input->swr);
     av_channel_layout_uninit(&in);

@@ -26,6 +26,8 @@ typedef struct engine_stream {
     int64_t duration_us;   /* as the container claims, of this stream or else of the file; below 0: no claim */
     char codec[32];        /* libav's short name, "none" when it knows none */
     char codec_name[128];  /* its name for people */
+    char language[16];     /* as the container has it, often three letters; empty: unknown */
+    char title[64];        /* the container's name of the track, cut; empty: none */
 } engine_stream;
 
 typedef struct engine_block {
@@ -63,6 +65,10 @@ int engine_choose(engine_input *input, int stream);
 int engine_index_entry(engine_input *input, int i, int64_t *position, int64_t *size, int64_t *time_us);
 /* Metadata of the file or of the chosen stream: 1, or 0 past the last. The strings live until the next call into libav. */
 int engine_metadata(engine_input *input, int of_stream, int i, const char **key, const char **value);
+/* The i-th attached picture: 1, or 0 past the last. Its bytes live as long as the input. */
+int engine_picture(const engine_input *input, int i, const uint8_t **bytes, int *size, int *is_front_cover);
+/* The i-th chapter: 1, or 0 past the last. Times below 0 are unknown; `title` is NULL when there is none, and lives as long as the input. */
+int engine_chapter(const engine_input *input, int i, int64_t *start_us, int64_t *end_us, const char **title);
 
 /* Reads a packet of the chosen stream without decoding it: 1 and its duration (below 0: unknown), 0 at the end. */
 int engine_skip(engine_input *input, int64_t *duration_us);

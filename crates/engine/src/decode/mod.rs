@@ -1,18 +1,25 @@
 //! From a source to samples: which container, which track, and what to say when there is none.
 
 mod boxes;
+mod chapters;
 mod claims;
+mod cut;
 mod ffi;
 mod formats;
 mod length;
 mod reader;
 
+pub(crate) use chapters::Chapter;
+use cut::Cut;
 pub(crate) use length::{Length, SLACK};
 pub(crate) use reader::Block;
 use reader::{Failed, Reader, Stream};
 
+use std::ops::Range;
+use std::time::Duration;
+
 use crate::pulse::Pulse;
-use crate::{Code, Error, Limits, Source};
+use crate::{Code, Error, Limits, Options, Source, Trim};
 
 /// An opened video, its sound chosen and known to be decodable.
 pub(crate) struct Sound<'s, 'w> {
@@ -20,11 +27,17 @@ pub(crate) struct Sound<'s, 'w> {
     stream: Stream,
     format: String,
     damage: boxes::Survey,
+    trim: Option<Trim>,
+    cut: Cut,
 }
 
 impl<'s, 'w> Sound<'s, 'w> {
     /// Opens the container, chooses the track, and refuses what cannot be converted.
-    pub fn open(source: &'s dyn Source, pulse: &'s Pulse<'w>) -> Result<Sound<'s, 'w>, Error> {
+    pub fn open(
+        source: &'s dyn Source,
+        pulse: &'s Pulse<'w>,
+        options: &Options,
+    ) -> Result<Sound<'s, 'w>, Error> {
         let mut reader = Reader::new(source, pulse)?;
         if reader.size() == 0 {
             return Err(Error::new(
@@ -42,10 +55,10 @@ impl<'s, 'w> Sound<'s, 'w> {
         if damage.index_cut {
             return Err(no_index());
         }
-        let mut stream = choose(&mut reader, &format)?;
+        let mut stream = choose(&mut reader, &format, options.track)?;
         let dropped = claims::dropped(&format, source).map_err(Error::read_failed)?;
         stream.duration = stream.duration.filter(|_| !reader.duration_is_guess()).max(dropped);
-        let sound = Sound { reader, stream, format, damage };
+        let sound = Sound { reader, stream, format, damage, trim: options.trim, cut: Cut::default() };
         sound.refuse_undecodable()?;
         sound.refuse_cut_index()?;
         Ok(sound)
@@ -61,9 +74,20 @@ impl<'s, 'w> Sound<'s, 'w> {
         &self.stream.codec
     }
 
-    /// How long the sound is; refuses what is too long before anything is decoded.
+    /// How long the sound is; refuses what is too long before anything is decoded. What lies behind the wanted piece is not counted.
     pub fn length(&self, limits: &Limits) -> Result<Length, Error> {
-        length::find(&self.reader, &self.stream, limits)
+        length::find(&self.reader, &self.stream, limits, self.trim.and_then(|trim| trim.end))
+    }
+
+    /// Where the wanted piece of a sound of this length begins and ends.
+    pub fn piece(&self, length: &Length) -> Range<Duration> {
+        let trim = self.trim.unwrap_or_default();
+        trim.start..trim.end.map_or(length.duration(), |end| end.min(length.duration()))
+    }
+
+    /// How much was decoded, wanted or not.
+    pub fn position(&self) -> Duration {
+        self.cut.position()
     }
 
     /// Tags of the container. Ogg keeps them with its stream; elsewhere a stream's tags name the track, not the work.
@@ -73,6 +97,18 @@ impl<'s, 'w> Sound<'s, 'w> {
             tags.extend(self.reader.metadata(true));
         }
         tags
+    }
+
+    /// The container's chapters within the wanted piece.
+    pub fn chapters(&self, length: &Length) -> Vec<Chapter> {
+        chapters::within(self.reader.chapters(), self.piece(length), self.trim.and_then(|trim| trim.end))
+    }
+
+    /// The pictures that are attached to the work, the front cover first.
+    pub fn pictures(&self) -> Vec<&[u8]> {
+        let mut pictures: Vec<_> = self.reader.pictures().collect();
+        pictures.sort_by_key(|(_, is_front_cover)| !is_front_cover);
+        pictures.into_iter().map(|(picture, _)| picture).collect()
     }
 
     /// Opens the decoder and decodes the first frame: sample rate and channels.
@@ -85,19 +121,40 @@ impl<'s, 'w> Sound<'s, 'w> {
     /// Chooses what [`Sound::next`] delivers: 1 or 2 channels.
     pub fn deliver(&mut self, sample_rate: u32, channels: u8) {
         self.reader.deliver(sample_rate, channels);
+        self.cut = Cut::new(self.trim.unwrap_or_default(), sample_rate);
     }
 
-    /// The next samples, `None` at the end.
+    /// The next samples, `None` at the end of the sound or of the wanted piece. Before the piece come blocks without a sample, so that the
+    /// caller can tell how far it is.
     pub fn next(&mut self) -> Result<Option<Block<'_>>, Error> {
         // The end may be an interruption that libav took for one.
-        let Sound { reader, stream, .. } = self;
+        let Sound { reader, stream, cut, .. } = self;
         reader.interrupted()?;
-        reader.next().map_err(|failed| undecodable(failed, stream))
+        if cut.is_done() {
+            return Ok(None);
+        }
+        let block = reader.next().map_err(|failed| undecodable(failed, stream))?;
+        Ok(block.map(|Block { left, right }| {
+            let wanted = cut.take(left.len());
+            Block { left: &mut left[wanted.clone()], right: right.map(|right| &mut right[wanted]) }
+        }))
     }
 
-    /// Once the end is reached: was it the end of the sound, and was the sound whole? `converted` is what was decoded.
-    pub fn finish(&self, converted: std::time::Duration, length: &Length) -> Result<(), Error> {
+    /// Once the end is reached: was there any sound, was it whole, and was the wanted piece in it?
+    pub fn finish(&self, length: &Length) -> Result<(), Error> {
         self.reader.interrupted()?;
+        if self.position().is_zero() {
+            return Err(self.silent());
+        }
+        self.refuse_damaged()?;
+        if self.cut.is_done() {
+            return Ok(()); // What lies behind the piece may be cut off.
+        }
+        self.refuse_cut(length)?;
+        self.trim.map_or(Ok(()), |trim| self.cut.refuse_beyond(trim))
+    }
+
+    fn refuse_damaged(&self) -> Result<(), Error> {
         let tally = self.reader.tally();
         // FFmpeg goes on whatever happens; but its caller keeps the video, and ours may delete it.
         if tally.damaged * 2 > tally.packets || tally.damaged > A_FEW && tally.damaged * 10 > tally.packets {
@@ -105,6 +162,12 @@ impl<'s, 'w> Sound<'s, 'w> {
             return Err(Error::new(Code::Corrupt, text)
                 .because(format!("{} of {} packets refused by the decoder", tally.damaged, tally.packets)));
         }
+        Ok(())
+    }
+
+    /// Refuses a sound whose end is missing.
+    fn refuse_cut(&self, length: &Length) -> Result<(), Error> {
+        let (converted, tally) = (self.position(), self.reader.tally());
         if is_mp4(&self.format) {
             return if self.damage.fragmented { self.refuse_cut_index() } else { Ok(()) };
         }
@@ -157,7 +220,7 @@ impl<'s, 'w> Sound<'s, 'w> {
     }
 
     /// Why not one sample came of it.
-    pub fn silent(&self) -> Error {
+    fn silent(&self) -> Error {
         let tally = self.reader.tally();
         if tally.packets == 0 || tally.damaged == 0 {
             return Error::new(
@@ -183,12 +246,15 @@ impl<'s, 'w> Sound<'s, 'w> {
 /// So many damaged packets are a scratch, however short the sound is.
 const A_FEW: i64 = 10;
 
-/// Chooses the track: one that can be decoded and holds sound (broadcasts announce empty ones), marked as default, not a commentary;
+/// Chooses the track: the one that is asked for, counted from 1; else one that can be decoded and holds sound (broadcasts announce empty ones), marked as default, not a commentary;
 /// the first of those.
-fn choose(reader: &mut Reader<'_, '_>, format: &str) -> Result<Stream, Error> {
-    let best = |streams: Vec<Stream>| {
-        let empty = |s: &Stream| s.sample_rate == 0 || s.channels == 0;
-        streams.into_iter().min_by_key(|s| (!s.decodable, empty(s), !s.is_default, s.is_secondary, s.index))
+fn choose(reader: &mut Reader<'_, '_>, format: &str, track: Option<u32>) -> Result<Stream, Error> {
+    let empty = |s: &Stream| s.sample_rate == 0 || s.channels == 0;
+    let best = |streams: Vec<Stream>| match track.map(|track| usize::try_from(track).unwrap_or(usize::MAX)) {
+        Some(track) => streams.into_iter().nth(track.saturating_sub(1)),
+        None => streams
+            .into_iter()
+            .min_by_key(|s| (!s.decodable, empty(s), !s.is_default, s.is_secondary, s.index)),
     };
     let fail = |failed| unreadable(failed, format, &boxes::Survey::default());
     let mut chosen = best(reader.streams());
@@ -197,11 +263,38 @@ fn choose(reader: &mut Reader<'_, '_>, format: &str) -> Result<Stream, Error> {
         reader.find_streams().map_err(fail)?;
         chosen = best(reader.streams());
     }
-    let chosen = chosen.ok_or_else(|| {
-        Error::new(Code::NoAudio, "The file has no sound track, so there is nothing to convert.")
-    })?;
+    let chosen = chosen.ok_or_else(|| no_such_track(&reader.streams(), track))?;
     reader.choose(chosen.index).map_err(fail)?;
     Ok(chosen)
+}
+
+/// None at all, or not the one that was asked for: then those that there are.
+fn no_such_track(streams: &[Stream], track: Option<u32>) -> Error {
+    const SHOWN: usize = 12;
+    let Some(track) = track.filter(|_| !streams.is_empty()) else {
+        let text = "The file has no sound track, so there is nothing to convert.";
+        return Error::new(Code::NoAudio, text);
+    };
+    let describe = |(i, stream): (usize, &Stream)| {
+        let channels = match stream.channels {
+            0 => String::new(),
+            1 => "mono".to_owned(),
+            2 => "stereo".to_owned(),
+            channels => format!("{channels} channels"),
+        };
+        let facts = [&stream.title, &stream.language, &stream.codec, &channels];
+        let facts: Vec<_> = facts.into_iter().filter(|fact| !fact.is_empty()).map(String::as_str).collect();
+        format!("{} ({})", i + 1, facts.join(", "))
+    };
+    let mut there: Vec<_> = streams.iter().enumerate().take(SHOWN).map(describe).collect();
+    if streams.len() > SHOWN {
+        there.push(format!("and so on to {}", streams.len()));
+    }
+    let there = there.join(", ");
+    Error::new(
+        Code::NoSuchTrack,
+        format!("The file has no sound track {track}. Choose one that it has: {there}."),
+    )
 }
 
 fn is_mp4(format: &str) -> bool {

@@ -40,7 +40,14 @@ pub(crate) struct Stream {
     pub duration: Option<Duration>,
     pub codec: String,
     pub codec_name: String,
+    /// As the container has them; empty when it says nothing.
+    pub language: String,
+    pub title: String,
 }
+
+/// No more of a file's pictures and chapters are looked at.
+const MOST_PICTURES: c_int = 64;
+const MOST_CHAPTERS: c_int = 10_000;
 
 /// Planar samples, borrowed from libav until the next call; both slices are the same length.
 pub(crate) struct Block<'a> {
@@ -115,6 +122,8 @@ impl<'s, 'w> Reader<'s, 'w> {
             duration_us: -1,
             codec: [0; 32],
             codec_name: [0; 128],
+            language: [0; 16],
+            title: [0; 64],
         };
         let mut found = vec![EMPTY; 64];
         // SAFETY: `raw` is an open input, and `found` has the room that is said.
@@ -166,6 +175,34 @@ impl<'s, 'w> Reader<'s, 'w> {
                 }
             })
             .collect()
+    }
+
+    /// The attached pictures, and whether each is the front cover.
+    pub fn pictures(&self) -> impl Iterator<Item = (&[u8], bool)> {
+        (0..MOST_PICTURES).map_while(|i| {
+            let (mut bytes, mut size, mut is_front_cover) = (std::ptr::null(), 0, 0);
+            // SAFETY: `raw` is an open input; the picture lives as long as it does, and is not written to.
+            unsafe {
+                let found =
+                    ffi::engine_picture(self.raw.as_ptr(), i, &mut bytes, &mut size, &mut is_front_cover);
+                let size = usize::try_from(size).unwrap_or(0);
+                (found != 0).then(|| (std::slice::from_raw_parts(bytes, size), is_front_cover != 0))
+            }
+        })
+    }
+
+    /// The chapters in the container's order: start, end where it says one, title.
+    pub fn chapters(&self) -> Vec<(Duration, Option<Duration>, Option<String>)> {
+        let chapter = |i| {
+            let (mut start_us, mut end_us, mut title) = (-1, -1, std::ptr::null());
+            // SAFETY: `raw` is an open input; the title is null, or copied before the next call.
+            unsafe {
+                let found = ffi::engine_chapter(self.raw.as_ptr(), i, &mut start_us, &mut end_us, &mut title);
+                let title = (!title.is_null()).then(|| text(title));
+                (found != 0).then(|| (micros(start_us).unwrap_or_default(), micros(end_us), title))
+            }
+        };
+        (0..MOST_CHAPTERS).map_while(chapter).collect()
     }
 
     /// Reads past one packet: `None` at the end, else its duration where it is known.
@@ -275,8 +312,24 @@ impl From<&ffi::Stream> for Stream {
             duration: micros(raw.duration_us).filter(|duration| !duration.is_zero()),
             codec,
             codec_name,
+            language: cut_text(&raw.language),
+            title: cut_text(&raw.title),
         }
     }
+}
+
+/// What of a C string was left by a cut: no half character, nothing that moves a cursor.
+fn cut_text(from: &[c_char]) -> String {
+    let bytes: Vec<u8> =
+        from.iter().map(|&unit| unit.cast_unsigned()).take_while(|&byte| byte != 0).collect();
+    let lossy = String::from_utf8_lossy(&bytes);
+    lossy
+        .trim_end_matches('\u{fffd}')
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect::<String>()
+        .trim()
+        .to_owned()
 }
 
 /// Reads the source for libav.

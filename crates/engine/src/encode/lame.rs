@@ -26,8 +26,10 @@ unsafe extern "C" {
     fn lame_set_quality(flags: *mut Flags, quality: c_int) -> c_int;
     fn lame_set_VBR(flags: *mut Flags, mode: c_int) -> c_int;
     fn lame_set_VBR_q(flags: *mut Flags, quality: c_int) -> c_int;
+    fn lame_set_VBR_mean_bitrate_kbps(flags: *mut Flags, kilobits: c_int) -> c_int;
     fn lame_set_brate(flags: *mut Flags, kilobits: c_int) -> c_int;
     fn lame_set_bWriteVbrTag(flags: *mut Flags, on: c_int) -> c_int;
+    fn lame_get_scale(flags: *const Flags) -> f32;
     fn lame_init_params(flags: *mut Flags) -> c_int;
     fn lame_encode_buffer_ieee_float(
         flags: *mut Flags,
@@ -44,6 +46,7 @@ unsafe extern "C" {
 const JOINT_STEREO: c_int = 1;
 const MONO: c_int = 3;
 const VBR_OFF: c_int = 0;
+const VBR_ABR: c_int = 3;
 const VBR_MTRH: c_int = 4;
 
 /// Samples per call: bounds the buffer for what a call may return.
@@ -51,14 +54,58 @@ const STEP: usize = 16 * 1152;
 /// What a call may return, by lame.h: 1.25 bytes a sample and 7200.
 const ROOM: usize = STEP * 5 / 4 + 7200;
 
-/// One encoder. Its first frame is a place holder for the Info frame, which [`Lame::info_frame`] returns after the end.
+/// Bit rates of all MPEG versions whose frames have room for an Info frame, at some sample rate.
+const ROOMY: [u16; 4] = [64, 96, 128, 160];
+
+/// One encoder.
 pub(crate) struct Lame {
     flags: NonNull<Flags>,
     mp3: Vec<u8>,
 }
 
+// SAFETY: an encoder is owned by one value, keeps nothing of the thread that made it, and shares with others only tables that are
+// never written again once the first encoder is made: see `Lame::info_frame`.
+unsafe impl Send for Lame {}
+
 impl Lame {
-    pub fn new(format: &Format) -> Result<Lame, Error> {
+    /// An encoder whose stream is frames of sound alone.
+    pub fn bare(format: &Format) -> Result<Lame, Error> {
+        Lame::new(format, false)
+    }
+
+    /// LAME's Info frame for this format, with all about a stream that is known before it: settings, not lengths. Called before other
+    /// threads make encoders, it also makes the tables that all of them share.
+    ///
+    /// Into the frames of a low constant bit rate it does not fit, and LAME leaves it out: then it is made at the next rate where it does.
+    pub fn info_frame(format: &Format) -> Result<Vec<u8>, Error> {
+        let kilobits = match format.quality {
+            Quality::Cbr(kilobits) | Quality::Abr(kilobits) => kilobits,
+            Quality::Vbr(_) => 0,
+        };
+        let rates = ROOMY.into_iter().filter(|roomy| *roomy > kilobits);
+        for quality in std::iter::once(format.quality).chain(rates.map(Quality::Cbr)) {
+            let mut lame = Lame::new(&Format { quality, ..*format }, true)?;
+            lame.encode(&[0.0; 1152], None, |_| Ok(()))?;
+            lame.finish()?;
+            // SAFETY: `mp3` has the room that is said; the function writes nothing when that is too little.
+            let n =
+                unsafe { lame_get_lametag_frame(lame.flags.as_ptr(), lame.mp3.as_mut_ptr(), lame.mp3.len()) };
+            lame.mp3.truncate(n);
+            if n > 0 {
+                return Ok(std::mem::take(&mut lame.mp3));
+            }
+        }
+        Err(failed(0))
+    }
+
+    /// What LAME multiplies all samples by: at low bit rates, a little less than 1.
+    pub fn scale(format: &Format) -> Result<f32, Error> {
+        let lame = Lame::new(format, false)?;
+        // SAFETY: `flags` is live.
+        Ok(unsafe { lame_get_scale(lame.flags.as_ptr()) })
+    }
+
+    fn new(format: &Format, info_frame: bool) -> Result<Lame, Error> {
         // SAFETY: no arguments.
         let flags = NonNull::new(unsafe { lame_init() }).ok_or_else(Error::out_of_memory)?;
         let lame = Lame { flags, mp3: vec![0; ROOM] };
@@ -74,10 +121,15 @@ impl Lame {
             refused |= lame_set_mode(flags, if format.channels == 1 { MONO } else { JOINT_STEREO });
             refused |= lame_set_quality(flags, 3);
             refused |= match format.quality {
-                Quality::Variable => lame_set_VBR(flags, VBR_MTRH) | lame_set_VBR_q(flags, 2),
-                Quality::Constant => lame_set_VBR(flags, VBR_OFF) | lame_set_brate(flags, 128),
+                Quality::Vbr(level) => lame_set_VBR(flags, VBR_MTRH) | lame_set_VBR_q(flags, level.into()),
+                Quality::Cbr(kilobits) => {
+                    lame_set_VBR(flags, VBR_OFF) | lame_set_brate(flags, kilobits.into())
+                }
+                Quality::Abr(kilobits) => {
+                    lame_set_VBR(flags, VBR_ABR) | lame_set_VBR_mean_bitrate_kbps(flags, kilobits.into())
+                }
             };
-            refused |= lame_set_bWriteVbrTag(flags, 1);
+            refused |= lame_set_bWriteVbrTag(flags, info_frame.into());
             refused | lame_init_params(flags)
         };
         if refused < 0 { Err(failed(refused)) } else { Ok(lame) }
@@ -115,13 +167,6 @@ impl Lame {
         let n =
             unsafe { lame_encode_flush(self.flags.as_ptr(), self.mp3.as_mut_ptr(), self.mp3.len() as c_int) };
         self.made(n)
-    }
-
-    /// After the end: the frame that belongs over the first one, with count, size, delay, padding and checksums.
-    pub fn info_frame(&mut self) -> Result<&[u8], Error> {
-        // SAFETY: `mp3` has the room that is said; the function writes nothing when that is too little.
-        let n = unsafe { lame_get_lametag_frame(self.flags.as_ptr(), self.mp3.as_mut_ptr(), self.mp3.len()) };
-        self.mp3.get(..n).filter(|frame| !frame.is_empty()).ok_or_else(|| failed(0))
     }
 
     fn made(&self, n: c_int) -> Result<&[u8], Error> {

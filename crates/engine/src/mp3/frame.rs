@@ -1,11 +1,11 @@
 //! The four bytes that begin an MP3 frame.
 
 /// The largest frame: 320 kbit/s at 32 kHz, padded, and the same in MPEG 2.5.
-pub(super) const LARGEST: usize = 1441;
+pub(crate) const LARGEST: usize = 1441;
 
 /// A frame of layer III, without the free format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     pub version: Version,
     pub sample_rate: u32,
     pub channels: u8,
@@ -16,7 +16,7 @@ pub(super) struct Header {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(crate) enum Version {
     Mpeg1,
     Mpeg2,
     Mpeg25,
@@ -52,6 +52,16 @@ impl Header {
         (self.version, self.sample_rate, self.channels) == (other.version, other.sample_rate, other.channels)
     }
 
+    /// 2 in MPEG-1, else 1; each has 576 samples per channel.
+    pub fn granules(&self) -> usize {
+        if self.version == Version::Mpeg1 { 2 } else { 1 }
+    }
+
+    /// So many bytes before a frame its main data may begin: `main_data_begin` has 9 bits in MPEG-1, else 8.
+    pub fn longest_reservoir(&self) -> usize {
+        if self.version == Version::Mpeg1 { 511 } else { 255 }
+    }
+
     /// Where the content of the frame begins, behind header and side information.
     pub fn content(&self) -> usize {
         match (self.version, self.channels) {
@@ -60,6 +70,16 @@ impl Header {
             _ => 4 + 9,
         }
     }
+}
+
+/// The number of the bit rate in the standard's table, 1 to 14.
+pub(crate) fn rate_index(header: [u8; 4]) -> u8 {
+    header[2] >> 4
+}
+
+/// The same header with another bit rate.
+pub(crate) fn with_rate_index([sync, kind, rates, mode]: [u8; 4], index: u8) -> [u8; 4] {
+    [sync, kind, rates & 0x0f | index << 4, mode]
 }
 
 #[cfg(test)]

@@ -52,6 +52,94 @@ impl Info {
     }
 }
 
+/// What an Info frame is made of, gathered while the frames behind it are written.
+pub(crate) struct Tally {
+    frames: u64,
+    bytes: u64,
+    crc: u16,
+    /// The place of each `step`-th frame, from the first one on.
+    places: Vec<u64>,
+    step: u64,
+}
+
+/// So many places are kept at most; the table of contents has 100 entries.
+const PLACES: usize = 1000;
+
+impl Tally {
+    pub fn new() -> Tally {
+        Tally { frames: 0, bytes: 0, crc: 0, places: Vec::new(), step: 1 }
+    }
+
+    /// Frames so far.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// The next frame is so many bytes large.
+    pub fn frame(&mut self, size: usize) {
+        if self.frames.is_multiple_of(self.step) {
+            if self.places.len() == PLACES {
+                self.step *= 2;
+                let mut at = 0;
+                self.places.retain(|_| {
+                    at += 1;
+                    at % 2 == 1
+                });
+            }
+            if self.frames.is_multiple_of(self.step) {
+                self.places.push(self.bytes);
+            }
+        }
+        self.frames += 1;
+        self.bytes += size as u64;
+    }
+
+    /// The next bytes of the frames, in order.
+    pub fn written(&mut self, bytes: &[u8]) {
+        self.crc = crc16(self.crc, bytes);
+    }
+
+    /// Fills in `frame`, an Info frame of LAME's for the same settings: what is known at the end. `samples` are those per channel that
+    /// were encoded, without delay and padding.
+    pub fn fill_in(&self, frame: &mut [u8], samples: u64) -> Result<(), &'static str> {
+        let head = frame.first_chunk().and_then(|head| Header::parse(*head));
+        let header = head.ok_or("the encoder's Info frame is none")?;
+        let tag = header.content();
+        Info::parse(&header, frame)?;
+        let delay = u64::from(u16::from_be_bytes([frame[tag + 141], frame[tag + 142]]) >> 4);
+        let padding = (self.frames * u64::from(header.samples)).checked_sub(samples + delay);
+        let padding =
+            padding.filter(|padding| *padding < 1 << 12).ok_or("the count of frames does not fit")?;
+        let bytes = saturated(self.bytes + frame.len() as u64);
+        frame[tag + 8..tag + 12].copy_from_slice(&saturated(self.frames));
+        frame[tag + 12..tag + 16].copy_from_slice(&bytes);
+        for (percent, entry) in (0..).zip(&mut frame[tag + 16..tag + 116]) {
+            *entry = self.entry(percent, header.size as u64);
+        }
+        frame[tag + 142] = frame[tag + 142] & 0xf0 | (padding >> 8) as u8;
+        frame[tag + 143] = padding as u8;
+        frame[tag + 148..tag + 152].copy_from_slice(&bytes);
+        frame[tag + 152..tag + 154].copy_from_slice(&self.crc.to_be_bytes());
+        let crc = crc16(0, &frame[..tag + 154]);
+        frame[tag + 154..tag + 156].copy_from_slice(&crc.to_be_bytes());
+        Ok(())
+    }
+
+    /// Of the table of contents: where in the stream, in 256ths, so many percent of the time are over.
+    fn entry(&self, percent: u64, info: u64) -> u8 {
+        let frame = self.frames * percent / 100;
+        let at = usize::try_from(frame / self.step).unwrap_or(usize::MAX);
+        let place = |at| self.places.get(at).copied().unwrap_or(self.bytes);
+        let (before, behind) = (place(at), place(at.saturating_add(1)));
+        let place = before + (behind - before) * (frame % self.step) / self.step;
+        u8::try_from((info + place) * 256 / (info + self.bytes).max(1)).unwrap_or(u8::MAX)
+    }
+}
+
+fn saturated(number: u64) -> [u8; 4] {
+    u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes()
+}
+
 /// CRC-16 with the reflected polynomial 0xa001, begun at 0.
 pub(super) fn crc16(start: u16, bytes: &[u8]) -> u16 {
     bytes.iter().fold(start, |crc, byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])

@@ -5,10 +5,13 @@
 
 mod frame;
 mod info;
+pub(crate) mod pack;
+pub(crate) mod unpack;
 
 use std::io::{self, BufReader, Read};
 
 use frame::Header;
+pub(crate) use info::Tally;
 use info::{Info, crc16};
 
 /// What a sound MP3 holds.

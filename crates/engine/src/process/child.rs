@@ -10,18 +10,28 @@ use std::process::ExitCode;
 use super::served::Served;
 use super::wire::{self, CONTROL, Message, Request, Video};
 use super::{confine, ready};
-use crate::{Error, Sink, Source, Summary, convert};
+use crate::{Code, Error, Sink, Source, Summary, convert};
 
 /// What the engine process runs: `main` returns what this returns, and has opened nothing and started no thread before.
 ///
 /// It expects to be started by [`crate::Engine::convert`]; started by hand, it says so on stderr and fails.
 pub fn engine_main() -> ExitCode {
+    run(None)
+}
+
+/// For tests of the sandbox: `probe` runs where a conversion would, confined as it would be, and what it answers fails the conversion.
+#[doc(hidden)]
+pub fn engine_main_probing(probe: &dyn Fn() -> String) -> ExitCode {
+    run(Some(probe))
+}
+
+fn run(probe: Option<&dyn Fn() -> String>) -> ExitCode {
     let Some(control) = inherited_control() else {
         eprintln!("this is an engine process; it is started by tapedeck itself, not by hand");
         return ExitCode::from(2);
     };
     // A panic has printed itself by then; the parent takes an end without a last word for a crash.
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(control)));
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| serve(control, probe)));
     match ended {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
@@ -43,9 +53,11 @@ fn inherited_control() -> Option<UnixStream> {
     is_socket.then(|| unsafe { UnixStream::from(OwnedFd::from_raw_fd(CONTROL)) })
 }
 
-fn serve(control: UnixStream) -> io::Result<()> {
+fn serve(control: UnixStream, probe: Option<&dyn Fn() -> String>) -> io::Result<()> {
     let request: Request = wire::receive(&control)?;
-    confine::confine(&request.limits)?;
+    if let Err(error) = confine::confine(&request.limits, &request.layers, request.sandbox) {
+        return wire::send(&control, &last_word(Err(error)));
+    }
     // SAFETY: standard input and output are inherited for this, and used through these two only.
     let (video, output) = unsafe { (OwnedFd::from_raw_fd(0), File::from_raw_fd(1)) };
     let source: Box<dyn Source> = match request.video {
@@ -63,7 +75,10 @@ fn serve(control: UnixStream) -> io::Result<()> {
             ControlFlow::Continue(())
         }
     };
-    let result = convert(&*source, &mut sink, &request.options, &request.limits, &mut watch);
+    let result = match probe {
+        None => convert(&*source, &mut sink, &request.options, &request.limits, &mut watch),
+        Some(probe) => Err(Error::new(Code::Corrupt, probe())),
+    };
     wire::send(&control, &last_word(result))
 }
 

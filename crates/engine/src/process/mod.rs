@@ -1,4 +1,5 @@
-//! Conversions in a process of their own: how to start one, feed it, end it. `parent` watches, `child` works, `wire` is what they say.
+//! Conversions in a process of their own: how to start one, feed it, end it. `parent` watches, `child` works, `wire` is what they say,
+//! `confine` is what the child may do.
 //! Where the video is no file, `serving` is how the parent reads it for the child, `served` how the child asks, `ranges` what they say.
 
 mod child;
@@ -11,7 +12,8 @@ mod serving;
 mod spawn;
 mod wire;
 
-pub use child::engine_main;
+pub use child::{engine_main, engine_main_probing};
+pub use confine::{Layer, Sandbox, UnknownSandbox};
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::Source;
+use crate::{Code, Error, Limits, Options, Source};
 
 /// Where the engine process reads the video.
 #[non_exhaustive]
@@ -73,6 +75,8 @@ impl Cancel {
 pub struct Engine {
     program: PathBuf,
     args: Vec<OsString>,
+    sandbox: Sandbox,
+    layers: Vec<Layer>,
 }
 
 impl Engine {
@@ -87,6 +91,35 @@ impl Engine {
 
     /// Another program that calls [`engine_main`] when it is started with `args`.
     pub fn program(path: impl Into<PathBuf>, args: impl IntoIterator<Item = impl Into<OsString>>) -> Engine {
-        Engine { program: path.into(), args: args.into_iter().map(Into::into).collect() }
+        Engine {
+            program: path.into(),
+            args: args.into_iter().map(Into::into).collect(),
+            sandbox: Sandbox::default(),
+            layers: Layer::ALL.to_vec(),
+        }
+    }
+
+    /// What its processes do where the machine lacks a layer of the sandbox; [`Sandbox::Required`] where nothing is said.
+    #[must_use]
+    pub fn with_sandbox(self, sandbox: Sandbox) -> Engine {
+        Engine { sandbox, ..self }
+    }
+
+    /// For tests, which look at each layer by itself.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_layers(self, layers: &[Layer]) -> Engine {
+        Engine { layers: layers.to_vec(), ..self }
+    }
+
+    /// Starts an engine process, which confines itself and finds nothing to convert: fails as every conversion on this machine would.
+    pub fn check(&self) -> Result<(), Error> {
+        let nothing: &[u8] = &[];
+        let (mut sink, options, limits) = (Vec::new(), Options::default(), Limits::default());
+        let input = Input::Ranges(Box::new(nothing));
+        match self.convert(input, &mut sink, &options, &limits, &Cancel::new(), &mut |_| ()) {
+            Err(error) if error.code == Code::EmptyFile => Ok(()),
+            converted => converted.map(drop),
+        }
     }
 }

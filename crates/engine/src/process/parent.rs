@@ -190,6 +190,7 @@ impl Watcher<'_> {
             _ if String::from_utf8_lossy(&self.heard.errors).contains("memory allocation of") => {
                 Error::out_of_memory().because_heard(&self.heard)
             }
+            _ if status.signal() == Some(libc::SIGSYS) => breached().because_ended(status, &self.heard),
             _ if !ready => not_started().because_ended(status, &self.heard),
             _ => crashed().because_ended(status, &self.heard),
         };
@@ -218,6 +219,13 @@ fn crashed() -> Error {
     Error::new(
         Code::EngineCrashed,
         "The conversion ended unexpectedly. Something in this file may be the cause; saving the video in another format may help.",
+    )
+}
+
+fn breached() -> Error {
+    Error::new(
+        Code::EngineCrashed,
+        "The conversion tried what no conversion does, and was stopped. This file may be made to attack whoever opens it: do not open it.",
     )
 }
 

@@ -32,7 +32,13 @@ impl Process {
                 (Video::Ranges, OwnedFd::from(theirs), Some((source, ours)))
             }
         };
-        let request = Request { video, options: options.clone(), limits: limits.clone() };
+        let request = Request {
+            video,
+            options: options.clone(),
+            limits: limits.clone(),
+            sandbox: engine.sandbox,
+            layers: engine.layers.clone(),
+        };
         let (control, theirs) = UnixStream::pair()?;
         let mut command = Command::new(&engine.program);
         command.args(&engine.args).env_clear().stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::{Layer, Sandbox};
 use crate::{Code, Limits, Options, Progress, Summary};
 
 /// The descriptor that the child finds its end at.
@@ -19,6 +20,8 @@ pub(super) struct Request {
     pub video: Video,
     pub options: Options,
     pub limits: Limits,
+    pub sandbox: Sandbox,
+    pub layers: Vec<Layer>,
 }
 
 /// What the child finds at descriptor 0.
@@ -35,7 +38,7 @@ pub(super) enum Video {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Message {
-    /// The request is understood and the limits are set. Before this, nothing of the video is touched.
+    /// The request is understood and the process is confined. Before this, nothing of the video is touched.
     Ready,
     /// How far it is, and a sign of life.
     Progress {

@@ -2,13 +2,13 @@
 
 use std::sync::LazyLock;
 
-use engine::{Limits, Options, Preset, mp3};
+use engine::{Limits, Options, mp3};
 use proptest::prelude::*;
 
 use super::{convert, media};
 
 static MADE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let options = Options { preset: Preset::Music, title: Some("A title".to_owned()) };
+    let options = Options { title: Some("A title".to_owned()), ..Options::default() };
     convert(&media().join("mp4__sample.mp4"), &options, &Limits::default()).unwrap().1
 });
 

@@ -75,7 +75,7 @@ fn rates_and_layouts_become_what_mp3_can_carry() {
 fn the_original_preset_doubles_mono_at_44100() {
     let folder = TempDir::new().unwrap();
     let path = make(&folder, "mono.wav", "-f lavfi -i sine=r=48000:d=3");
-    let options = Options { preset: Preset::Original, title: None };
+    let options = Options { preset: Preset::Original, ..Options::default() };
     let (summary, mp3) = convert(&path, &options, &Limits::default()).unwrap();
     assert_eq!((summary.sample_rate, summary.channels, summary.samples), (44_100, 2, 132_300));
     assert_sound("original", &summary, &mp3);

@@ -6,8 +6,12 @@ mod checker;
 mod damaged;
 mod generated;
 mod golden;
+mod joins;
+mod options;
 mod process;
 mod ranges;
+mod sandbox;
+mod tags;
 
 use std::fs::File;
 use std::ops::ControlFlow;

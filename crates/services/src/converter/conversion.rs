@@ -11,7 +11,7 @@ use crate::{
     transition::TransitionError,
 };
 use bytes::Bytes;
-use engine::{Cancel, Input, Kind, Options, Sink, Summary};
+use engine::{Cancel, Input, Kind, Limits, Options, Sink, Summary};
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
@@ -49,9 +49,9 @@ impl From<TransitionError> for Ended {
 }
 
 /// Runs one attempt from claim to end.
-pub(super) async fn run(converter: &Converter, job: Job, stop: CancellationToken) {
+pub(super) async fn run(converter: &Converter, job: Job, threads: usize, stop: CancellationToken) {
     let mp3_fid = Id::mint(&*converter.ledger.clock);
-    let event = match convert(converter, &job, mp3_fid, &stop).await {
+    let event = match convert(converter, &job, mp3_fid, threads, &stop).await {
         Ok(mp3) => Event::Converted { fence: job.fence, mp3_fid, mp3 },
         Err(Ended::Failed(failure, verdict)) => Event::Fail { fence: job.fence, failure, verdict },
         Err(Ended::HandBack) => Event::HandBack { fence: job.fence },
@@ -91,6 +91,7 @@ async fn convert(
     converter: &Converter,
     job: &Job,
     mp3_fid: Id,
+    threads: usize,
     stop: &CancellationToken,
 ) -> Result<Mp3, Ended> {
     let input = converter.blobs.engine_input(Blob::video(job.id)).await?.ok_or_else(video_missing)?;
@@ -100,8 +101,9 @@ async fn convert(
     let cancel = Cancel::default();
     let progress = Arc::new(Mutex::new(0.0));
     let (sender, pieces) = mpsc::channel(16);
-    let engine =
-        start_engine(converter, job, input, ChannelSink(sender), cancel.clone(), Arc::clone(&progress));
+    let limits = Limits { threads, ..converter.settings.limits.clone() };
+    let sink = ChannelSink(sender);
+    let engine = start_engine(converter, job, input, sink, limits, cancel.clone(), Arc::clone(&progress));
     let heartbeat = heartbeat(converter, job, &progress);
     let work = async {
         let stored = store(pieces, &mut *writer).await;
@@ -158,11 +160,11 @@ fn start_engine(
     job: &Job,
     input: Input,
     mut sink: ChannelSink,
+    limits: Limits,
     cancel: Cancel,
     progress: Arc<Mutex<f64>>,
 ) -> tokio::task::JoinHandle<Result<Summary, engine::Error>> {
     let engine = Arc::clone(&converter.engine);
-    let limits = converter.settings.limits.clone();
     let title = job.file_name.rsplit_once('.').map_or(job.file_name.as_str(), |(stem, _)| stem);
     let title = Some(title.to_owned()).filter(|title| !title.is_empty());
     let options = Options { title: job.options.title.clone().or(title), ..job.options.clone() };

@@ -19,11 +19,10 @@ use axum::{
     Json,
     body::Body,
     extract::{FromRequest, Multipart, Query, Request, State, multipart::Field, multipart::MultipartError},
-    http::{HeaderMap, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
@@ -31,17 +30,12 @@ use tracing::Instrument;
 /// The receiver's fence: a new record begins with it.
 const FENCE: u64 = 1;
 
-#[derive(Deserialize)]
-struct UploadQuery {
-    preset: Option<engine::Preset>,
-}
-
 /// Who uploads, and how; its credentials are looked at twice.
 struct Caller {
     method: Method,
     headers: HeaderMap,
     identity: Identity,
-    preset: engine::Preset,
+    options: engine::Options,
     request_id: String,
 }
 
@@ -59,6 +53,18 @@ pub(super) async fn upload(State(gateway): State<Arc<Gateway>>, request: Request
         Err(problem) if json => problem.into_response(),
         Err(problem) => problem.into_text(),
     }
+}
+
+/// What the query asks the MP3 to be; names that are no option's are somebody else's, and passed over.
+fn options(uri: &Uri) -> Result<engine::Options, Problem> {
+    let query = Query::<Vec<(String, String)>>::try_from_uri(uri);
+    let Query(query) =
+        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-query", error.body_text()))?;
+    let mut options = engine::Options::default();
+    let asked = query.iter().try_for_each(|(name, value)| options.set(name, value).map(drop));
+    let bad = |error: engine::Error| Problem::new(StatusCode::BAD_REQUEST, error.code.as_str(), error.text);
+    asked.and_then(|()| options.check()).map_err(bad)?;
+    Ok(options)
 }
 
 fn accepted(job: &Job, json: bool) -> Response {
@@ -111,15 +117,13 @@ impl Gateway {
     async fn admit(&self, parts: &Parts, request_id: String) -> Result<Caller, Problem> {
         let (method, headers) = (parts.method.clone(), parts.headers.clone());
         let identity = self.identify(&method, &headers).await?;
-        let query = Query::<UploadQuery>::try_from_uri(&parts.uri);
-        let Query(query) =
-            query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad-query", error.body_text()))?;
+        let options = options(&parts.uri)?;
         let announced =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if announced.is_some_and(|length: u64| length > self.settings.upload_limit.saturating_add(FORM)) {
             return Err(self.too_large());
         }
-        Ok(Caller { method, headers, identity, preset: query.preset.unwrap_or_default(), request_id })
+        Ok(Caller { method, headers, identity, options, request_id })
     }
 
     fn too_large(&self) -> Problem {
@@ -205,7 +209,7 @@ impl Gateway {
             caller.request_id.clone(),
             ledger.clock.now(),
         );
-        job.options.preset = caller.preset;
+        job.options = caller.options.clone();
         job.trace = trace::current();
         if ledger.jobs.insert(&job).await.map_err(store_failed)? == Swap::Lost {
             let taken = std::io::Error::other(format!("the id {} is taken already", job.id));

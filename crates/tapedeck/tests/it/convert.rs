@@ -126,6 +126,53 @@ fn interrupted_or_killed_it_leaves_no_half_file_and_no_process() {
     }
 }
 
+#[test]
+fn flags_say_what_the_mp3_is_to_be() {
+    let dir = folder(&["bbb_480p_30s.mp4"]);
+    let made = |flags: &[&str]| {
+        let arguments = [&["bbb_480p_30s.mp4", "-o", "out.mp3", "--force", "--quiet"], flags].concat();
+        assert_eq!(convert(dir.path(), &arguments), (0, String::new()), "{flags:?}");
+        let mp3 = fs::read(dir.path().join("out.mp3")).unwrap();
+        (engine::mp3::check(&mp3[..]).unwrap(), mp3)
+    };
+    let (facts, _) = made(&["--preset", "voice", "--trim", "-0:02.5"]);
+    assert_eq!((facts.channels, facts.samples * 2), (1, u64::from(facts.sample_rate) * 5));
+    let (facts, mp3) = made(&[
+        "--cbr",
+        "320",
+        "--loudness",
+        "-16",
+        "--track",
+        "1",
+        "--tag",
+        "artist=Ana",
+        "--tag",
+        "title=",
+    ]);
+    assert_eq!(facts.channels, 2);
+    assert!(mp3.len() > 1_150_000 && mp3[..200].windows(3).any(|window| window == b"Ana"));
+    let (facts, smaller) = made(&["--abr=48", "--mono", "--trim=10-"]);
+    assert_eq!(facts.channels, 1);
+    assert!((90_000..150_000).contains(&smaller.len()), "{}", smaller.len());
+
+    for (flags, code, word) in [
+        (&["--vbr", "12"][..], 2, "0 (best) to 9"),
+        (&["--cbr", "100"], 2, "96, 112"),
+        (&["--cbr", "128", "--vbr", "2"], 2, "cannot be used with"),
+        (&["--trim", "soon"], 2, "1:30-2:00"),
+        (&["--loudness", "3"], 2, "-70 to -5"),
+        (&["--tag", "encoder=x"], 2, "artist"),
+        (&["--tag", "Ana"], 2, "artist=Ana"),
+        (&["--preset", "loud"], 2, "music, voice, small, original"),
+        (&["--track", "7"], 1, "no-such-track"),
+        (&["--trim", "50-"], 1, "trim-beyond-end"),
+    ] {
+        let (ended, said) = convert(dir.path(), &[&["bbb_480p_30s.mp4", "-o", "never.mp3"], flags].concat());
+        assert!(ended == code && said.contains(word), "{flags:?}: {ended}, {said}");
+    }
+    assert_eq!(names(dir.path()), ["bbb_480p_30s.mp4", "out.mp3"]);
+}
+
 fn children_of(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().filter_map(|child| child.parse().ok()).collect()

@@ -466,9 +466,20 @@ impl User<'_> {
 
     /// Sends bytes as a file with this name.
     pub async fn try_upload(&self, name: &str, bytes: Vec<u8>) -> reqwest::Result<Response> {
+        self.try_upload_with("", name, bytes).await
+    }
+
+    /// The same, with a query.
+    pub async fn try_upload_with(
+        &self,
+        query: &str,
+        name: &str,
+        bytes: Vec<u8>,
+    ) -> reqwest::Result<Response> {
         let part = multipart::Part::bytes(bytes).file_name(name.to_owned());
         let form = multipart::Form::new().part("file", part);
-        self.post("/upload").header("accept", "application/json").multipart(form).send().await
+        let upload = self.post(&format!("/upload{query}")).header("accept", "application/json");
+        upload.multipart(form).send().await
     }
 
     /// Uploads bytes; the accepted job's id.

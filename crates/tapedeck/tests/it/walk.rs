@@ -17,6 +17,7 @@ on_every_deck!(
     jobs_are_cancelled_retried_and_deleted,
     a_request_id_goes_from_upload_to_log,
     mp3s_are_listed_by_page,
+    an_upload_says_what_its_mp3_is_to_be,
 );
 
 fn curl(arguments: &[&str]) -> String {
@@ -320,4 +321,43 @@ async fn mp3s_are_listed_by_page(deck: &Deck) {
     assert_eq!(page(&format!("limit=2&before={}", ids[1])).await, ids[2..4]);
     let wrong = user.get("/api/v1/jobs?before=nonsense").send().await.unwrap();
     assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
+}
+
+async fn an_upload_says_what_its_mp3_is_to_be(deck: &Deck) {
+    let user = deck.sign_in(ANA).await;
+    let video = std::fs::read(media("bbb_480p_30s.mp4")).unwrap();
+    let upload = async |query: &str| {
+        let answer = user.try_upload_with(query, "bbb.mp4", video.clone()).await.unwrap();
+        (answer.status(), answer.json::<Value>().await.unwrap())
+    };
+    let (status, job) =
+        upload("?preset=voice&cbr=64&trim=0:10-0:12.5&loudness=-16&tag.artist=Ana&utm_source=mail").await;
+    assert_eq!(status, StatusCode::OK, "{job}");
+    let id = job["id"].as_str().unwrap();
+    assert_eq!(user.ended(id).await["state"], "converted");
+    let mp3 = user.download(id).await;
+    let facts = engine::mp3::check(&mp3[..]).unwrap();
+    assert_eq!((facts.channels, facts.samples * 2), (1, u64::from(facts.sample_rate) * 5));
+    assert!((20_000..24_000).contains(&mp3.len()), "64 kbit/s: {}", mp3.len());
+    assert!(mp3[..200].windows(3).any(|window| window == b"Ana"));
+
+    for (query, word) in [
+        ("?vbr=12", "0 (best) to 9"),
+        ("?preset=loud", "music, voice, small, original"),
+        ("?vbr=2&cbr=128", "Only one"),
+        ("?trim=5-2", "end"),
+        ("?tag.encoder=x", "artist"),
+    ] {
+        let (status, problem) = upload(query).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &json!("bad-options")), "{query}");
+        assert!(problem["detail"].as_str().unwrap().contains(word), "{problem}");
+    }
+
+    let (_, job) = upload("?track=7").await;
+    let ended = user.ended(job["id"].as_str().unwrap()).await;
+    assert_eq!(
+        (&ended["state"], &ended["error"]["code"]),
+        (&json!("failed"), &json!("no-such-track")),
+        "{ended}"
+    );
 }

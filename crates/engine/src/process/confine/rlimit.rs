@@ -1,29 +1,29 @@
-//! What the engine process takes from itself before it touches a video.
+//! Limits of memory, processor time, file size and descriptors, which the process cannot raise again.
 
 use std::io;
 
 use crate::Limits;
 
-/// Sets the limits of this process; they cannot be raised again without privileges.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+/// Sets the limits of this process, of whose memory `before` counts already.
 ///
-/// Memory is counted as RLIMIT_DATA, beyond what the process has now: the address space of a process with all of a distribution's
-/// codec libraries says little about what a conversion takes.
-pub(super) fn confine(limits: &Limits) -> io::Result<()> {
+/// Memory is counted as RLIMIT_DATA, beyond what the process had at its start: the address space of a process with all of a
+/// distribution's codec libraries says little about what a conversion takes.
+pub(super) fn limit(limits: &Limits, before: u64) -> io::Result<()> {
     let cpu = limits.cpu.as_secs() + u64::from(limits.cpu.subsec_nanos() > 0);
-    limit(libc::RLIMIT_DATA, data_now()?.saturating_add(limits.memory))?;
-    limit(libc::RLIMIT_CPU, cpu.max(1))?;
-    limit(libc::RLIMIT_FSIZE, 0)?;
-    limit(libc::RLIMIT_CORE, 0)?;
-    limit(libc::RLIMIT_NOFILE, 4)?; // input, output, stderr, control
-    // SAFETY: plain numbers.
-    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    set(libc::RLIMIT_DATA, before.saturating_add(limits.memory))?;
+    set(libc::RLIMIT_CPU, cpu.max(1))?;
+    set(libc::RLIMIT_FSIZE, 0)?;
+    set(libc::RLIMIT_CORE, 0)?;
+    set(libc::RLIMIT_NOFILE, 4) // input, output, stderr, control
 }
 
 /// Sets soft and hard limit, or lowers them: an inherited hard limit may be lower already.
-fn limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
+fn set(resource: Resource, value: u64) -> io::Result<()> {
     let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `now` is written, then read.
     unsafe {
@@ -42,7 +42,7 @@ fn limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
 }
 
 /// Bytes that count for RLIMIT_DATA by now.
-fn data_now() -> io::Result<u64> {
+pub(super) fn data_now() -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());

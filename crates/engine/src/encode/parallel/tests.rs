@@ -1,0 +1,158 @@
+//! The encoder beside one LAME: lengths, frames, threads, joins.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::encode::Quality;
+use crate::encode::merge::Joins;
+use crate::mp3::unpack::{Frame, Unpacker};
+
+struct Mp3(Vec<u8>);
+
+impl Outlet for Mp3 {
+    fn mp3(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn encoded(&mut self, _samples: u64) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Tones that move, noise that comes and goes, and beats: what a psychoacoustic model has work with.
+fn music(sample_rate: u32, samples: usize) -> (Vec<f32>, Vec<f32>) {
+    let mut noise = 1_u32;
+    let mut random = move || {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (noise >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    let sound = |i: usize| {
+        let t = i as f32 / sample_rate as f32;
+        let chord: f32 = [220.0, 277.0, 331.0, 1250.0]
+            .iter()
+            .map(|f| (t * f * std::f32::consts::TAU + (t * 3.0).sin()).sin())
+            .sum();
+        let beat = (-((t * 2.0).fract()) * 12.0).exp();
+        (chord * 0.1 * (0.6 + 0.4 * (t * 0.7).sin()), beat, t)
+    };
+    let both = (0..samples).map(|i| {
+        let (chord, beat, t) = sound(i);
+        let (one, two) = (random(), random());
+        let hush = if (t * 0.21).fract() < 0.1 { 0.05 } else { 1.0 };
+        (
+            (chord + beat * one * 0.4) * hush,
+            (chord * 0.7 + beat * (one * 0.3 + two * 0.1) + 0.01 * two) * hush,
+        )
+    });
+    both.unzip()
+}
+
+fn format(sample_rate: u32, channels: u8, quality: Quality) -> Format {
+    Format { sample_rate, channels, decoded_channels: channels, quality }
+}
+
+fn encode(format: &Format, cut: Cut, threads: usize, sound: &(Vec<f32>, Vec<f32>)) -> (Vec<u8>, Joins) {
+    std::thread::scope(|scope| {
+        let mut encoder = Encoder::with_cut(scope, format, threads, cut).unwrap();
+        let mut mp3 = Mp3(encoder.place_holder().to_vec());
+        for (left, right) in sound.0.chunks(1000).zip(sound.1.chunks(1000)) {
+            let right = (format.decoded_channels == 2).then_some(right);
+            encoder.push(left, right, &mut mp3).unwrap();
+        }
+        let (samples, info) = encoder.end(&mut mp3).unwrap();
+        assert_eq!(samples, sound.0.len() as u64);
+        mp3.0[..info.len()].copy_from_slice(&info);
+        let facts = crate::mp3::check(&mp3.0[..]).unwrap();
+        assert_eq!(facts.samples, samples, "the MP3 is as long as the sound");
+        (mp3.0, encoder.merger.joins)
+    })
+}
+
+fn one_lame(format: &Format, sound: &(Vec<f32>, Vec<f32>)) -> Vec<Frame> {
+    let mut lame = Lame::bare(format).unwrap();
+    let right = (format.decoded_channels == 2).then_some(&sound.1[..]);
+    let (mut unpacker, mut frames) = (Unpacker::default(), Vec::new());
+    let unpack = |mp3: &[u8]| {
+        unpacker.push(mp3, &mut frames).unwrap();
+        Ok(())
+    };
+    lame.encode(&sound.0, right, unpack).unwrap();
+    unpacker.push(lame.finish().unwrap(), &mut frames).unwrap();
+    frames
+}
+
+fn frames(mp3: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    Unpacker::default().push(mp3, &mut frames).unwrap();
+    frames.split_off(1) // behind the Info frame
+}
+
+#[test]
+fn the_frames_are_those_of_one_lame_and_the_threads_make_no_difference() {
+    let (mut same, mut all, mut joins) = (0, 0, Joins::default());
+    for (rate, channels) in [(44_100, 2), (32_000, 1), (22_050, 2), (8_000, 1)] {
+        let sound = music(rate, rate as usize * 30 + 7);
+        let low = if rate < 32_000 { 40 } else { 128 };
+        for quality in [Quality::Vbr(2), Quality::Vbr(6), Quality::Cbr(low), Quality::Abr(low)] {
+            let format = format(rate, channels, quality);
+            let cut = Cut::of(quality);
+            let (mp3, joined) = encode(&format, cut, 2, &sound);
+            for threads in [1, 3, 8] {
+                assert!(encode(&format, cut, threads, &sound).0 == mp3, "{format:?} on {threads} threads");
+            }
+            let (ours, lames) = (frames(&mp3), one_lame(&format, &sound));
+            assert_eq!(ours.len(), lames.len(), "{format:?}");
+            let equal = ours.iter().zip(&lames).filter(|(ours, lames)| ours.says_the_same(lames)).count();
+            println!("{format:?}: {equal} of {} frames, {joined:?}", lames.len());
+            (same, all) = (same + equal, all + lames.len());
+            joins.exact += joined.exact;
+            joins.fitting += joined.fitting;
+            joins.bridged += joined.bridged;
+        }
+    }
+    println!("{same} of {all} frames are those of one LAME; {joins:?}");
+    assert!(joins.exact > 0, "{joins:?}");
+    assert!(same * 1000 > all * 995, "{same} of {all}");
+}
+
+#[test]
+fn where_no_frame_fits_one_encoder_goes_on_into_the_next_segment() {
+    for quality in [Quality::Vbr(2), Quality::Cbr(128)] {
+        let format = format(44_100, 2, quality);
+        // Neighbours that never encode the same frame twice.
+        let cut = Cut { usable: 0, tail: 0, ..Cut::of(quality) };
+        let sound = music(44_100, 44_100 * 20);
+        let (mp3, joins) = encode(&format, cut, 2, &sound);
+        assert!(joins.bridged > 0, "{joins:?}");
+        let (ours, lames) = (frames(&mp3), one_lame(&format, &sound));
+        let equal = ours.iter().zip(&lames).filter(|(ours, lames)| ours.says_the_same(lames)).count();
+        println!("{quality:?}: {equal} of {}; {joins:?}", lames.len());
+        assert!(equal * 100 > lames.len() * 98, "{equal} of {}", lames.len());
+    }
+}
+
+#[test]
+fn every_setting_has_the_sounds_length() {
+    for rate in crate::encode::RATES {
+        let sound = music(rate, rate as usize * 9 + 1);
+        let rates: &[u16] = if rate < 32_000 { &[8, 32, 64, 160] } else { &[32, 64, 128, 192, 320] };
+        let qualities = rates.iter().flat_map(|rate| [Quality::Cbr(*rate), Quality::Abr(*rate)]);
+        for quality in qualities.chain((0..10).map(Quality::Vbr)) {
+            for channels in [1, 2] {
+                encode(&format(rate, channels, quality), Cut::of(quality), 2, &sound);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_length_is_kept(samples in prop_oneof![1_usize..5000, 160_000_usize..400_000], vbr in any::<bool>(), threads in 1_usize..4) {
+        let quality = if vbr { Quality::Vbr(4) } else { Quality::Cbr(96) };
+        let sound = music(44_100, samples);
+        encode(&format(44_100, 2, quality), Cut::of(quality), threads, &sound);
+    }
+}
