@@ -110,9 +110,6 @@ pub struct Convert {
     /// Where to write; without it, beside the file with the ending .mp3. With several files: a folder
     #[arg(short, long, value_name = "MP3")]
     pub output: Option<PathBuf>,
-    /// What to make: music (VBR V2) or original (CBR 128 kbit/s, 44.1 kHz, stereo)
-    #[arg(long, default_value_t, value_name = "PRESET")]
-    pub preset: engine::Preset,
     /// Threads that encode; the MP3 is the same for any number. Without it: one for each processor
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub threads: usize,
@@ -122,6 +119,8 @@ pub struct Convert {
     /// No progress, no summary: errors alone
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub wishes: Wishes,
 }
 
 /// `tapedeck user`

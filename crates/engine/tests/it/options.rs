@@ -353,6 +353,8 @@ fn progress_over_two_passes_never_goes_back_and_shows_both() {
         seen.iter().any(|(fraction, converted)| *fraction > 0.0 && converted.is_zero()),
         "the first pass: {seen:?}"
     );
+    let measured = seen.iter().take_while(|(_, converted)| converted.is_zero()).last();
+    assert!(measured.is_some_and(|(fraction, _)| *fraction < 0.5), "the first pass is not all: {seen:?}");
 }
 
 #[test]

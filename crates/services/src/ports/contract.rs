@@ -24,6 +24,23 @@ fn receiving(owner: &str) -> Job {
     Job::receiving(mint(), owner.into(), "talk.mp4".into(), "w".into(), "r".into(), at(1000))
 }
 
+/// All that an upload may ask for.
+fn every_option() -> engine::Options {
+    let mut options = engine::Options::default();
+    for (name, value) in [
+        ("preset", "voice"),
+        ("abr", "48"),
+        ("mono", "true"),
+        ("track", "2"),
+        ("trim", "0:01-1:30.25"),
+        ("loudness", "-16"),
+        ("tag.artist", "Ana"),
+    ] {
+        assert!(options.set(name, value).expect("the suite asks for what there is"), "{name}");
+    }
+    options
+}
+
 fn after(job: &Job, event: Event, second: i64) -> Job {
     job.apply(event, at(second), &Policy::default()).expect("the suite applies only what is allowed")
 }
@@ -36,7 +53,7 @@ fn queued(owner: &str, second: i64) -> Job {
 
 /// Jobs: what goes in comes out, and of many who change one version exactly one wins.
 pub async fn jobs(jobs: Arc<dyn Jobs>) {
-    let job = receiving("ana@example.com");
+    let job = Job { options: every_option(), ..receiving("ana@example.com") };
     assert_eq!(jobs.get(job.id).await.unwrap(), None, "an empty store is empty");
     assert_eq!(jobs.insert(&job).await.unwrap(), Swap::Won);
     assert_eq!(
