@@ -112,6 +112,9 @@ pub struct Convert {
     /// What to make: music (VBR V2) or original (CBR 128 kbit/s, 44.1 kHz, stereo)
     #[arg(long, default_value_t, value_name = "PRESET")]
     pub preset: engine::Preset,
+    /// Where the kernel lacks a layer of the engine's sandbox: required (convert nothing) or best-effort (convert without it)
+    #[arg(long, default_value_t, value_name = "HOW")]
+    pub sandbox: engine::Sandbox,
     /// Overwrite an MP3 that exists
     #[arg(short, long)]
     pub force: bool,
