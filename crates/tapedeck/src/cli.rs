@@ -113,6 +113,9 @@ pub struct Convert {
     /// Threads that encode; the MP3 is the same for any number. Without it: one for each processor
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub threads: usize,
+    /// Where the kernel lacks a layer of the engine's sandbox: required (convert nothing) or best-effort (convert without it)
+    #[arg(long, default_value_t, value_name = "HOW")]
+    pub sandbox: engine::Sandbox,
     /// Overwrite an MP3 that exists
     #[arg(short, long)]
     pub force: bool,

@@ -86,7 +86,7 @@ sections! {
     /// `[limits]`
     Limits { upload: Size, upload_idle: Time, duration: Time, output: Size, active_jobs: u64 }
     /// `[converter]`
-    Converter { slots: usize, threads: usize, memory: Size, cpu: Time, stall: Time }
+    Converter { slots: usize, threads: usize, memory: Size, cpu: Time, stall: Time, sandbox: engine::Sandbox }
     /// `[retention]`
     Retention { mp3: Time, failed_video: Time, record: Time }
     /// `[mail]`

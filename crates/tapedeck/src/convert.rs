@@ -50,7 +50,7 @@ pub fn run(wish: &Convert) -> ExitCode {
     let cancel = Cancel::default();
     cancel_on_ctrl_c(cancel.clone());
     let engine = match Engine::this_program() {
-        Ok(engine) => engine,
+        Ok(engine) => engine.with_sandbox(wish.sandbox),
         Err(error) => {
             eprintln!("tapedeck: this program's own path is not known: {error}");
             return ExitCode::from(4);

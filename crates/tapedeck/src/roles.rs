@@ -141,12 +141,16 @@ impl Process<'_> {
             threads: config.threads,
             stall: config.stall.0,
         };
+        let engine = Engine::this_program().context("this program's own path is not known")?;
+        let engine = engine.with_sandbox(config.sandbox);
+        // Better no converter than one that fails every job it claims.
+        engine.check().context("no engine process can be started here")?;
         let timing = &self.config.timing;
         let converter = Converter {
             ledger,
             blobs,
             wake,
-            engine: Arc::new(Engine::this_program().context("this program's own path is not known")?),
+            engine: Arc::new(engine),
             settings: Arc::new(converter::Settings {
                 slots: slots(self.config),
                 limits,

@@ -21,8 +21,8 @@ fn run(arguments: &[&str]) -> ExitCode {
         }
         // Another process, for the probes to attack.
         ["victim"] => probe::stand(),
-        // A process that has an engine process of this name, both for as long as they live.
-        ["parent", child] => probe::wait_for_ever(child),
+        // A process that waits for an engine process of its own, which notices nothing.
+        ["parent", name] => probe::wait_for_ever(name),
         _ => engine::engine_main(),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use engine::{Cancel, Engine, Input, Limits, Options, Source};
+use engine::{Cancel, Engine, Input, Limits, Options};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// Tries `what`; tells `done`, or the error.
@@ -29,10 +29,11 @@ pub fn attempt(what: &str, with: &str) -> String {
         "kill" => ok(unsafe { libc::kill(with.parse().unwrap(), libc::SIGKILL) }),
         "ptrace" => ptrace(with.parse().unwrap()),
         "memory" => allocate(256 << 20),
-        "cpu" => spin(Duration::from_millis(2500)),
+        "cpu" => spin(Duration::from_secs(with.parse().unwrap())),
         "descriptor" => ok(unsafe { libc::dup(0) }),
         "code" => make_code(),
         "clone3" => ok(unsafe { libc::syscall(libc::SYS_clone3, 0, 0) } as i32),
+        "odd-clone" => odd_clone(),
         "io-uring" => ok(unsafe { libc::syscall(libc::SYS_io_uring_setup, 0, 0) } as i32),
         "user-namespace" => ok(unsafe { libc::unshare(libc::CLONE_NEWUSER) }),
         "threads" => threads(),
@@ -183,6 +184,14 @@ fn make_code() -> io::Result<()> {
     }
 }
 
+/// Starts a thread in a name space of its own, which the kernel refuses in its own words where it is asked.
+fn odd_clone() -> io::Result<()> {
+    let thread =
+        libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+    // SAFETY: no thread comes of it.
+    ok(unsafe { libc::syscall(libc::SYS_clone, thread | libc::CLONE_NEWUSER, 0, 0, 0, 0) } as i32)
+}
+
 /// What an encoder of several threads does: names, memory, maps, channels, locks, time-outs, a panic.
 fn threads() -> io::Result<()> {
     let started = Arc::new((Mutex::new(0), Condvar::new()));
@@ -263,26 +272,13 @@ pub fn stand() -> ExitCode {
     }
 }
 
-/// A store that does not answer.
-struct Silent;
-
-impl Source for Silent {
-    fn len(&self) -> io::Result<u64> {
-        Ok(1 << 20)
-    }
-
-    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
-        loop {
-            thread::park();
-        }
-    }
-}
-
-/// Converts, in an engine process of this name, what will never come.
-pub fn wait_for_ever(child: &str) -> ExitCode {
-    let engine = Engine::program(std::env::current_exe().unwrap(), [child]);
+/// Waits for an engine process that works on and on, reads nothing and writes nothing; its mark is `mark-` and this name.
+pub fn wait_for_ever(name: &str) -> ExitCode {
+    let mark = format!("mark-{name}");
+    let engine = Engine::program(std::env::current_exe().unwrap(), ["probe", "cpu", "60", &mark]);
     let (options, limits) = (Options::default(), Limits::default());
-    let input = Input::Ranges(Box::new(Silent));
+    let nothing: &[u8] = &[];
+    let input = Input::Ranges(Box::new(nothing));
     let _ = engine.convert(input, &mut Vec::new(), &options, &limits, &Cancel::new(), &mut |_| ());
     ExitCode::FAILURE
 }

@@ -115,6 +115,15 @@ const FATAL_OLD: &[i64] = &[];
 const THREAD: u64 =
     (libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD) as u64;
 
+/// What no thread of ours has of its own.
+const NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWUTS) as u64;
+
 /// Binds this thread, and all that it starts, to the lists. Nothing can be set up after it.
 pub(super) fn filter() -> io::Result<()> {
     let enosys = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
@@ -146,7 +155,10 @@ fn allowed() -> io::Result<Rules> {
     let is = |index, value: i32| argument(index, Length::Dword, Is::Eq, u64::from(value.unsigned_abs()));
     rules.insert(libc::SYS_mmap, vec![no_code()?]);
     rules.insert(libc::SYS_mprotect, vec![no_code()?]);
-    rules.insert(libc::SYS_clone, vec![argument(0, Length::Qword, Is::MaskedEq(THREAD), THREAD)?]);
+    rules.insert(
+        libc::SYS_clone,
+        vec![argument(0, Length::Qword, Is::MaskedEq(THREAD | NAMESPACES), THREAD)?],
+    );
     // Over the control socket alone: without an address.
     rules.insert(libc::SYS_sendto, vec![argument(4, Length::Qword, Is::Eq, 0)?]);
     // Reading flags. Others would have the kernel send signals.
