@@ -5,8 +5,9 @@ use crate::{
     config::{self, Config, Mode, Url},
     ports::{Ports, rabbit_options, smtp_url},
 };
-use anyhow::Result;
+use anyhow::{Result, bail};
 use distributed::QueueReport;
+use engine::{Engine, Sandbox};
 use services::{
     ports::{PortError, PortResult},
     transition::Ledger,
@@ -53,19 +54,42 @@ async fn examine(place: &Place, config: &Config) -> usize {
     ill += tell("wake", &backends.wake, wake(config)).await;
     ill += tell("users", &backends.users, users(place, config)).await;
     ill += tell("mailer", &backends.mailer, mailer(config)).await;
-    ill + tell("auth", &backends.auth, auth(config)).await
+    ill += tell("auth", &backends.auth, auth(config)).await;
+    let sandbox = config.converter.sandbox;
+    ill + report("converter.sandbox", &sandbox.to_string(), confined(sandbox)).await
 }
 
 async fn tell(key: &str, url: &Url, examination: impl Future<Output = Result<String>>) -> usize {
     let place = if url.0.is_empty() { "not set".to_owned() } else { url.to_string() };
+    report(&format!("backends.{key:<7}"), &place, examination).await
+}
+
+async fn report(name: &str, place: &str, examination: impl Future<Output = Result<String>>) -> usize {
     let examined = tokio::time::timeout(PATIENCE, examination).await;
     let (mark, said) = match examined {
         Ok(Ok(said)) => ("ok  ", said),
         Ok(Err(error)) => ("ILL ", format!("{error:#}")),
         Err(_) => ("ILL ", format!("it has not answered within {} seconds", PATIENCE.as_secs())),
     };
-    println!("  {mark} backends.{key:<7} {place}\n       {}", said.replace('\n', "\n       "));
+    println!("  {mark} {name} {place}\n       {}", said.replace('\n', "\n       "));
     usize::from(mark == "ILL ")
+}
+
+/// Whether an engine process can confine itself on this machine, which matters where a converter runs.
+async fn confined(sandbox: Sandbox) -> Result<String> {
+    let engine = Engine::this_program()?;
+    let layers = |wanted| {
+        let engine = engine.clone().with_sandbox(wanted);
+        tokio::task::spawn_blocking(move || engine.check())
+    };
+    match (layers(Sandbox::Required).await?, sandbox) {
+        (Ok(()), _) => Ok("an engine process confines itself: limits, Landlock, seccomp".into()),
+        (Err(error), Sandbox::BestEffort) => {
+            layers(sandbox).await??;
+            Ok(format!("conversions go on without all of it. {}", error.text))
+        }
+        (Err(error), _) => bail!("{}", error.text),
+    }
 }
 
 /// The adapter's own words, and what the backend said.

@@ -40,6 +40,7 @@ async fn what_is_ill_is_named_with_what_to_do_and_without_its_password() {
         assert!(line.contains("ILL"), "{line}");
     }
     assert!(said.lines().any(|line| line.contains("ok") && line.contains("backends.jobs")), "{said}");
+    assert!(said.lines().any(|line| line.contains("ok") && line.contains("converter.sandbox")), "{said}");
     assert!(!said.contains("sesame") && said.contains("5 of them need help"), "{said}");
     assert!(said.contains("virtual host"), "{said}");
 }
