@@ -4,7 +4,7 @@
 #
 #   deploy/image.sh [--folder] [BINARY] [OUTPUT]
 #
-# BINARY   default: target/release/tapedeck
+# BINARY   default: target/dist/tapedeck, which `cargo xtask dist` leaves
 # OUTPUT   default: tapedeck-image.tar, a tar that any tool imports as an image; with --folder: a folder (deploy/Dockerfile copies it)
 #
 # The manifests name program and user themselves, so that a plain import is enough. The path of OUTPUT is printed; then, for example:
@@ -15,9 +15,9 @@ fail() { echo "image.sh: $*" >&2; exit 1; }
 
 as_folder=
 if [ "${1:-}" = --folder ]; then as_folder=1; shift; fi
-binary=${1:-target/release/tapedeck}
+binary=${1:-target/dist/tapedeck}
 output=$(realpath -m "${2:-tapedeck-image.tar}")
-[ -x "$binary" ] || fail "there is no program at $binary; build it with \`cargo build --release\`, or name another"
+[ -x "$binary" ] || fail "there is no program at $binary; build it with \`cargo xtask dist\`, or name another"
 [ -r /etc/ssl/certs/ca-certificates.crt ] || fail "/etc/ssl/certs/ca-certificates.crt is missing; install ca-certificates"
 
 if [ -n "$as_folder" ]; then
@@ -58,6 +58,13 @@ if command -v dpkg-query >/dev/null; then
   done | sed 's/: .*//; s/:.*//' | sort -u | while read -r package; do
     [ -r "/usr/share/doc/$package/copyright" ] && take "/usr/share/doc/$package/copyright" 644
   done || true
+fi
+
+# The sources and licences of what is inside the program itself.
+own=$(dirname "$binary")/third_party
+if [ -d "$own" ]; then
+  mkdir -p "$root/usr/share/doc/tapedeck"
+  cp -r "$own" "$root/usr/share/doc/tapedeck/third_party"
 fi
 
 take /etc/ssl/certs/ca-certificates.crt 644

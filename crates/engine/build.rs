@@ -1,4 +1,4 @@
-//! Finds libav and LAME on this system, compiles the C side of the decoder, and says in one sentence what is missing.
+//! Finds libav and LAME on this system, or in the folder ENGINE_LIBRARIES; compiles the C side of the decoder, and says in one sentence what is missing.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,44 @@ fn main() {
     for watched in ["src/decode/libav.c", "src/decode/libav_errors.c", "src/decode/libav.h", "build.rs"] {
         println!("cargo::rerun-if-changed={watched}");
     }
+    println!("cargo::rerun-if-env-changed=ENGINE_LIBRARIES");
+    let include = match env::var_os("ENGINE_LIBRARIES").filter(|folder| !folder.is_empty()) {
+        Some(folder) => given(Path::new(&folder)),
+        None => of_the_system(),
+    };
+    cc::Build::new()
+        .files(["src/decode/libav.c", "src/decode/libav_errors.c"])
+        .includes(include)
+        .std("c11")
+        .warnings(true)
+        .extra_warnings(true)
+        .compile("engine_libav");
+}
+
+/// What `cargo xtask dist` built: static libraries that go into the program.
+fn given(folder: &Path) -> Vec<PathBuf> {
+    let (include, lib) = (folder.join("include"), folder.join("lib"));
+    // In the order in which they ask for each other.
+    for library in ["avformat", "avcodec", "swresample", "avutil", "mp3lame", "z"] {
+        let file = lib.join(format!("lib{library}.a"));
+        println!("cargo::rerun-if-changed={}", file.display());
+        if !file.is_file() {
+            println!(
+                "cargo::error=ENGINE_LIBRARIES={} has no lib/lib{library}.a; `cargo xtask dist` builds such a folder, and \
+                 without the variable the system's libraries are used",
+                folder.display()
+            );
+            exit(0);
+        }
+        println!("cargo::rustc-link-lib=static={library}");
+    }
+    println!("cargo::rustc-link-search=native={}", lib.display());
+    println!("cargo::rustc-link-lib=m");
+    vec![include]
+}
+
+/// libav by pkg-config, LAME where the compiler looks.
+fn of_the_system() -> Vec<PathBuf> {
     let mut include = Vec::new();
     for (library, version) in LIBAV {
         match pkg_config::Config::new().atleast_version(version).probe(library) {
@@ -24,13 +62,7 @@ fn main() {
         }
     }
     lame();
-    cc::Build::new()
-        .files(["src/decode/libav.c", "src/decode/libav_errors.c"])
-        .includes(include)
-        .std("c11")
-        .warnings(true)
-        .extra_warnings(true)
-        .compile("engine_libav");
+    include
 }
 
 /// LAME has no .pc file on many systems: look for its header and its library where the compiler does.

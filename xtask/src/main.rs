@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask setup | run | test | check | manifests | bench`.
+//! The project's own commands: `cargo xtask setup | run | test | check | manifests | bench | dist`.
 //!
 //! There is no argument parser and no system library in here, so that a fresh machine compiles it in seconds.
 
 mod architecture;
 mod bench;
 mod check;
+mod dist;
 mod files;
 mod licences;
 mod manifests;
@@ -33,6 +34,7 @@ Commands:
   check               formatting, architecture, secrets, licences, clippy, rustdoc
   manifests           Kubernetes manifests, Prometheus rules, dashboards
   bench [OPTIONS]     measure `tapedeck convert` beside FFmpeg; writes docs/performance.md
+  dist                the release binary with its own libav and LAME, in target/dist
 
 `cargo xtask <COMMAND> --help` says more about one command.
 ";
@@ -65,6 +67,7 @@ fn dispatch(command: &str, arguments: Vec<OsString>) -> Result<()> {
         "check" => check::command(&arguments),
         "manifests" => manifests::command(&arguments),
         "bench" => bench::command(&arguments),
+        "dist" => dist::command(&arguments),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())
@@ -81,6 +84,7 @@ fn help(command: &str) -> &'static str {
         "check" => check::HELP,
         "manifests" => manifests::HELP,
         "bench" => bench::HELP,
+        "dist" => dist::HELP,
         _ => HELP,
     }
 }

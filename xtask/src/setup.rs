@@ -178,6 +178,41 @@ const PYTHON: Need = Need {
     arch: &["python"],
 };
 
+const DIST: &[Need] = &[
+    Need {
+        name: "make, patch and xz",
+        why: "libav and LAME are built from their sources",
+        lack: || probe::lack_of_programs(&["make", "patch", "xz"]),
+        debian: &["make", "patch", "xz-utils"],
+        fedora: &["make", "patch", "xz"],
+        arch: &["make", "patch", "xz"],
+    },
+    Need {
+        name: "nasm",
+        why: "libav's decoders are partly assembly",
+        lack: || probe::lack_of_program("nasm"),
+        debian: &["nasm"],
+        fedora: &["nasm"],
+        arch: &["nasm"],
+    },
+    Need {
+        name: "zlib's static library",
+        why: "some videos have compressed headers",
+        lack: probe::lack_of_static_zlib,
+        debian: &["zlib1g-dev"],
+        fedora: &["zlib-static"],
+        arch: &["zlib"],
+    },
+    Need {
+        name: "apt-get with Debian's keys",
+        why: "the sources come from Debian's archive",
+        lack: probe::lack_of_source_packages,
+        debian: &["debian-archive-keyring"],
+        fedora: &["apt", "debian-keyring"],
+        arch: &["apt", "debian-archive-keyring"],
+    },
+];
+
 /// The programs that the tests are told of by environment variables.
 pub struct Tools {
     pub ffmpeg: PathBuf,
@@ -239,6 +274,11 @@ pub fn bench() -> Result<BenchTools> {
     install_missing(&BUILD.iter().chain([&FFMPEG, &LAME, &PYTHON]).collect::<Vec<_>>())?;
     let moviepy = Venv::of_bench()?.program("python3");
     Ok(BenchTools { ffmpeg: Tool::FFMPEG.path()?, lame: "lame".into(), moviepy })
+}
+
+/// What `cargo xtask dist` needs: nothing of the system's FFmpeg and LAME.
+pub fn dist() -> Result<()> {
+    install_missing(&BUILD.iter().take(1).chain(DIST).collect::<Vec<_>>())
 }
 
 /// What `cargo xtask check` needs beside the build: rustfmt and clippy.

@@ -64,6 +64,26 @@ pub fn lack_of_program(name: &str) -> Option<String> {
     find(name).is_none().then(|| format!("no {name} on the PATH"))
 }
 
+pub fn lack_of_programs(names: &[&str]) -> Option<String> {
+    names.iter().find_map(|name| lack_of_program(name))
+}
+
+/// The archive that links zlib into a program.
+pub fn lack_of_static_zlib() -> Option<String> {
+    let output = Command::new("cc").arg("-print-file-name=libz.a").output().ok()?;
+    // Where there is none, the compiler prints the bare name.
+    (!output.stdout.contains(&b'/')).then(|| "the C compiler finds no libz.a".into())
+}
+
+/// What `cargo xtask dist` fetches sources with, unless it is given them.
+pub fn lack_of_source_packages() -> Option<String> {
+    let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    if env::var_os("DIST_SOURCES").is_some() {
+        return None;
+    }
+    lack_of_program("apt-get").or_else(|| (!Path::new(keys).exists()).then(|| format!("no {keys}")))
+}
+
 pub fn lack_of_node() -> Option<String> {
     let path = match Tool::NODE.path() {
         Ok(path) => path,

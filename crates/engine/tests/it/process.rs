@@ -32,12 +32,12 @@ pub(super) fn marked(mark: &str) -> Vec<i32> {
     std::fs::read_dir("/proc").unwrap().filter_map(of).collect()
 }
 
-/// Converts ten minutes of sound, does `act` to the process at its first progress, and asserts that none is left behind.
+/// Converts an hour of sound, does `act` to the process at its first progress, and asserts that none is left behind.
 fn meddle(mark: &str, limits: &Limits, act: impl Fn(i32, &Cancel)) -> (Code, Duration) {
     let folder = TempDir::new().unwrap();
     let cancel = Cancel::new();
     let mut acted = None;
-    let result = run(&engine(mark), &long_wav(&folder, 600), &mut Vec::new(), limits, &cancel, &mut |_| {
+    let result = run(&engine(mark), &long_wav(&folder, 3600), &mut Vec::new(), limits, &cancel, &mut |_| {
         if acted.is_none() {
             let found = marked(mark);
             assert_eq!(found.len(), 1);
