@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::setup::BenchTools;
-use crate::{run, setup};
+use crate::{dist, run, setup};
 use measure::{Cost, Program, measure_in_turn};
 use videos::{MP4, OTHERS, Studio, WAV};
 
@@ -22,24 +22,27 @@ pub const HELP: &str = "\
 Measures `tapedeck convert` beside FFmpeg's and LAME's command lines and MoviePy 1.0.3 on generated videos: medians of time, CPU
 time and peak memory, as ratios. Prints the tables and writes docs/performance.md. Nothing is asserted.
 
-Usage: cargo xtask bench [--minutes N] [--rounds N] [--only TEXT]
+Usage: cargo xtask bench [--minutes N] [--rounds N] [--only TEXT] [--system]
 
   --minutes N   length of the long videos (20)
   --rounds N    measured runs of each program, in turn, after one that does not count (3)
   --only TEXT   only what has TEXT in its name; docs/performance.md is left as it is
+  --system      the binary that `cargo build --release` makes, with the system's libraries, instead of `cargo xtask dist`'s;
+                docs/performance.md is left as it is
 ";
 
 struct Options {
     minutes: u32,
     rounds: u32,
     only: Option<String>,
+    system: bool,
 }
 
 /// `cargo xtask bench`.
 pub fn command(arguments: &[OsString]) -> Result<()> {
     let options = Options::read(arguments)?;
     let tools = setup::bench()?;
-    let tapedeck = run::binary()?;
+    let tapedeck = if options.system { run::binary()? } else { dist::binary()? };
     let folder = env::temp_dir().join("tapedeck-bench");
     fs::create_dir_all(&folder).with_context(|| format!("{} could not be made", folder.display()))?;
     let bench = Bench { tools: &tools, tapedeck: &tapedeck, folder: &folder };
@@ -52,7 +55,7 @@ pub fn command(arguments: &[OsString]) -> Result<()> {
     }
     let table = table(&rows);
     print!("\n{table}");
-    if options.only.is_some() {
+    if options.only.is_some() || options.system {
         return Ok(());
     }
     let path = crate::root().join("docs/performance.md");
@@ -64,11 +67,15 @@ pub fn command(arguments: &[OsString]) -> Result<()> {
 
 impl Options {
     fn read(arguments: &[OsString]) -> Result<Options> {
-        let mut options = Options { minutes: 20, rounds: 3, only: None };
+        let mut options = Options { minutes: 20, rounds: 3, only: None, system: false };
         let mut words = arguments.iter().map(|word| word.to_string_lossy());
         while let Some(name) = words.next() {
             if name == "--only" {
                 options.only = Some(words.next().context("--only wants a text")?.into_owned());
+                continue;
+            }
+            if name == "--system" {
+                options.system = true;
                 continue;
             }
             let slot = match &*name {
@@ -276,7 +283,7 @@ fn page(options: &Options, table: &str, ffmpeg: &Path) -> String {
          Medians of {rounds} runs each, in turn, after one of each that does not count. CPU time is user and system of all \
          processes.\nMemory is the sum of every process's own peak, so pages that two share count twice. The length is \
          what FFmpeg decodes\nfrom the results.\n\n\
-         All encode with LAME at its quality 3: V2, or CBR 128 kbit/s. The videos: H.264 test pattern of 320x180 with stereo sound, \
+         Tapedeck is the binary of `cargo xtask dist`. All encode with LAME at its quality 3: V2, or CBR 128 kbit/s. The videos: H.264 test pattern of 320x180 with stereo sound, \
          a sweeping\nchord and beats over pink noise.\n\n\
          ## The machine\n\n{machine}",
         rounds = options.rounds,

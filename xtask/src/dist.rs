@@ -34,13 +34,21 @@ const RECIPE: u32 = 1;
 /// `cargo xtask dist`.
 pub fn command(arguments: &[OsString]) -> Result<()> {
     crate::only(arguments, &["--libraries"], "dist")?;
-    setup::dist()?;
-    let folder = target()?.join("dist");
-    let libraries = libraries(&folder)?;
     if !arguments.is_empty() {
+        setup::dist()?;
+        let libraries = libraries(&target()?.join("dist"))?;
         println!("{}", libraries.display());
         return Ok(());
     }
+    println!("{}", binary()?.display());
+    Ok(())
+}
+
+/// Builds the release binary, and says where it is.
+pub fn binary() -> Result<PathBuf> {
+    setup::dist()?;
+    let folder = target()?.join("dist");
+    let libraries = libraries(&folder)?;
     let mut build = crate::cargo();
     build.args(["build", "--release", "--locked", "-p", "tapedeck"]).env("ENGINE_LIBRARIES", &libraries);
     let built = run::executable_of(&mut build, "tapedeck")?;
@@ -51,8 +59,7 @@ pub fn command(arguments: &[OsString]) -> Result<()> {
     fs::rename(&new, &binary).with_context(|| format!("{} could not be replaced", binary.display()))?;
     check(&binary)?;
     leave_sources(&libraries.join("sources"), &folder.join("third_party"))?;
-    println!("{}", binary.display());
-    Ok(())
+    Ok(binary)
 }
 
 /// The folder with `include` and `lib`, built if it is not there yet.
