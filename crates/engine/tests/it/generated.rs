@@ -162,7 +162,7 @@ fn a_limit_on_duration_counts_what_is_decoded_and_allows_the_limit_itself() {
 #[test]
 fn progress_never_goes_back_and_ends_at_one_and_break_ends_the_work() {
     let folder = TempDir::new().unwrap();
-    let source = std::fs::File::open(long_wav(&folder, 1800)).unwrap();
+    let source = std::fs::File::open(long_wav(&folder, 1200)).unwrap();
     let (options, limits) = (Options::default(), Limits::default());
     let mut seen = Vec::new();
     engine::convert(&source, &mut Vec::new(), &options, &limits, &mut |progress| {
