@@ -63,8 +63,8 @@ pub(crate) struct Lame {
     mp3: Vec<u8>,
 }
 
-// SAFETY: an encoder is owned by one value, keeps nothing of the thread that made it, and shares with others only tables that are
-// never written again once the first encoder is made: see `Lame::info_frame`.
+// SAFETY: an encoder is owned by one value and keeps nothing of the thread that made it. The tables that all encoders share are made by
+// the first one, before there are threads (see `Lame::info_frame`); where LAME writes them again, it writes what stands there.
 unsafe impl Send for Lame {}
 
 impl Lame {
