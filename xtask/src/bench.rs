@@ -16,16 +16,17 @@ use anyhow::{Context, Result, bail};
 use crate::setup::BenchTools;
 use crate::{dist, run, setup};
 use measure::{Cost, Program, measure_in_turn};
-use videos::{MP4, OTHERS, Studio, WAV};
+use videos::{Kind, MP4, OTHERS, Studio, WAV};
 
 pub const HELP: &str = "\
 Measures `tapedeck convert` beside FFmpeg's and LAME's command lines and MoviePy 1.0.3 on generated videos: medians of time, CPU
 time and peak memory, as ratios. Prints the tables and writes docs/performance.md. Nothing is asserted.
 
-Usage: cargo xtask bench [--minutes N] [--rounds N] [--only TEXT] [--system]
+Usage: cargo xtask bench [--minutes N] [--rounds N] [--long] [--only TEXT] [--system]
 
   --minutes N   length of the long videos (20)
   --rounds N    measured runs of each program, in turn, after one that does not count (3)
+  --long        three hours, too
   --only TEXT   only what has TEXT in its name; docs/performance.md is left as it is
   --system      the binary that `cargo build --release` makes, with the system's libraries, instead of `cargo xtask dist`'s;
                 docs/performance.md is left as it is
@@ -36,6 +37,7 @@ struct Options {
     rounds: u32,
     only: Option<String>,
     system: bool,
+    long: bool,
 }
 
 /// `cargo xtask bench`.
@@ -48,10 +50,8 @@ pub fn command(arguments: &[OsString]) -> Result<()> {
     let bench = Bench { tools: &tools, tapedeck: &tapedeck, folder: &folder };
     let mut rows = Vec::new();
     for case in bench.cases(&options)? {
-        if options.only.as_ref().is_none_or(|only| case.name.contains(only)) {
-            println!("{}", case.name);
-            rows.push(case.measure(&tools.ffmpeg, options.rounds)?);
-        }
+        println!("{}", case.name);
+        rows.push(case.measure(&tools.ffmpeg, options.rounds)?);
     }
     let table = table(&rows);
     print!("\n{table}");
@@ -67,15 +67,20 @@ pub fn command(arguments: &[OsString]) -> Result<()> {
 
 impl Options {
     fn read(arguments: &[OsString]) -> Result<Options> {
-        let mut options = Options { minutes: 20, rounds: 3, only: None, system: false };
+        let mut options = Options { minutes: 20, rounds: 3, only: None, system: false, long: false };
         let mut words = arguments.iter().map(|word| word.to_string_lossy());
         while let Some(name) = words.next() {
             if name == "--only" {
                 options.only = Some(words.next().context("--only wants a text")?.into_owned());
                 continue;
             }
-            if name == "--system" {
-                options.system = true;
+            let switch = match &*name {
+                "--system" => Some(&mut options.system),
+                "--long" => Some(&mut options.long),
+                _ => None,
+            };
+            if let Some(switch) = switch {
+                *switch = true;
                 continue;
             }
             let slot = match &*name {
@@ -92,10 +97,10 @@ impl Options {
 
 // What is measured
 
-/// Programs that do the same; the last one is ours.
+/// Two programs that do the same; the second is ours.
 struct Case {
     name: String,
-    programs: Vec<Program>,
+    programs: [Program; 2],
 }
 
 /// Settings, in the words of each command line.
@@ -116,45 +121,38 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// What is wanted of all that can be measured; the videos are made for these alone.
     fn cases(&self, options: &Options) -> Result<Vec<Case>> {
         let studio = Studio { ffmpeg: &self.tools.ffmpeg, folder: self.folder };
-        let long = studio.video(&MP4, options.minutes * 60)?;
+        let long = options.minutes * 60;
         let mut cases = Vec::new();
-        let mut add = |name: String, programs| cases.push(Case { name, programs });
-        for setting in [&V2, &CBR] {
-            let name = format!("{}, {} min, {}", MP4.name, options.minutes, setting.name);
-            add(name, vec![self.ffmpeg(&long, setting), self.ours(&long, setting, &[])]);
-        }
-        let name = format!("{}, {} min, V2, one thread", MP4.name, options.minutes);
-        add(name, vec![self.ffmpeg(&long, &V2), self.ours(&long, &V2, &["--threads", "1"])]);
-        let name = format!("{}, {} min, V2, two files at once", MP4.name, options.minutes);
-        add(
-            name,
-            vec![self.twice(self.ffmpeg(&long, &V2)), self.twice(self.ours(&long, &V2, &["--threads", "1"]))],
-        );
+        let mut add = |kind: &Kind, seconds: u32, what: &str, programs: &dyn Fn(&Path) -> [Program; 2]| {
+            let length = if seconds < 60 { format!("{seconds} s") } else { format!("{} min", seconds / 60) };
+            let name = format!("{}, {length}, {what}", kind.name);
+            if options.only.as_ref().is_none_or(|only| name.contains(only)) {
+                cases.push(Case { name, programs: programs(&studio.video(kind, seconds)?) });
+            }
+            anyhow::Ok(())
+        };
+        let v2 = |video: &Path| [self.ffmpeg(video, &V2), self.ours(video, &V2, &[])];
+        let alone = |video: &Path| self.ours(video, &V2, &["--threads", "1"]);
+        add(&MP4, long, V2.name, &v2)?;
+        add(&MP4, long, CBR.name, &|video| [self.ffmpeg(video, &CBR), self.ours(video, &CBR, &[])])?;
+        add(&MP4, long, "V2, one thread", &|video| [self.ffmpeg(video, &V2), alone(video)])?;
+        add(&MP4, long, "V2, two at once", &|video| {
+            [self.twice(self.ffmpeg(video, &V2)), self.twice(alone(video))]
+        })?;
         for seconds in [15, 60] {
-            let video = studio.video(&MP4, seconds)?;
-            add(
-                format!("{}, {seconds} s, V2", MP4.name),
-                vec![self.ffmpeg(&video, &V2), self.ours(&video, &V2, &[])],
-            );
+            add(&MP4, seconds, V2.name, &v2)?;
         }
         for kind in &OTHERS {
-            let video = studio.video(kind, 300)?;
-            add(
-                format!("{}, 5 min, V2", kind.name),
-                vec![self.ffmpeg(&video, &V2), self.ours(&video, &V2, &[])],
-            );
+            add(kind, 300, V2.name, &v2)?;
         }
-        let video = studio.video(&MP4, 3 * 60 * 60)?;
-        add(format!("{}, 3 h, V2", MP4.name), vec![self.ffmpeg(&video, &V2), self.ours(&video, &V2, &[])]);
-        let wav = studio.video(&WAV, 300)?;
-        add(format!("{}, 5 min, V2", WAV.name), vec![self.lame(&wav), self.ours(&wav, &V2, &[])]);
-        let video = studio.video(&MP4, 300)?;
-        add(
-            format!("{}, 5 min, CBR 128k", MP4.name),
-            vec![self.moviepy(&video), self.ours(&video, &CBR, &[])],
-        );
+        if options.long {
+            add(&MP4, 3 * 60 * 60, V2.name, &v2)?;
+        }
+        add(&WAV, 300, V2.name, &|wav| [self.lame(wav), self.ours(wav, &V2, &[])])?;
+        add(&MP4, 300, CBR.name, &|video| [self.moviepy(video), self.ours(video, &CBR, &[])])?;
         Ok(cases)
     }
 
