@@ -40,7 +40,8 @@ impl Summary {
     }
 }
 
-/// Converts `source` into `sink`, in this process and thread.
+/// Converts `source` into `sink`, in this process: reads and decodes in this thread, encodes in as many others as
+/// [`Limits`] says, which have ended when this returns.
 ///
 /// `watch` is called four times a second at most, also while a file is only searched, and ends the conversion by `Break`. Of the
 /// limits, `memory`, `cpu` and `stall` bind only an engine process. After an error, what the sink holds is to be thrown away.
