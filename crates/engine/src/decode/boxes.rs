@@ -1,4 +1,5 @@
-//! A look at the boxes of an MP4 or QuickTime file (ISO/IEC 14496-12), for what libav's errors do not tell: cut, or encrypted?
+//! A look at the boxes of an MP4 or QuickTime file (ISO/IEC 14496-12), for what libav's errors do not tell: cut, or encrypted? And for
+//! what libav need not be told: where all the video's frames lie.
 
 use std::io;
 
@@ -15,11 +16,22 @@ pub(super) struct Survey {
     pub fragmented: bool,
     /// A track's sample description is that of encrypted media.
     pub encrypted: bool,
+    /// Where the names of the boxes stand that describe a video's track, beside one of sound.
+    pub videos: Vec<u64>,
 }
 
-/// A box: its name, and where its content lies.
+impl Survey {
+    /// Names of boxes that libav is to take for free space: it would list every frame of the video in memory, 40 bytes each, for hours of it
+    /// many times what the conversion needs. In fragments no list comes first, and tracks are told apart by their boxes.
+    pub fn unneeded(&mut self) -> Vec<u64> {
+        if self.fragmented { Vec::new() } else { std::mem::take(&mut self.videos) }
+    }
+}
+
+/// A box: its name, and where that and its content lie.
 struct Header {
     name: [u8; 4],
+    name_at: u64,
     start: u64,
     end: u64,
 }
@@ -38,6 +50,7 @@ pub(super) fn survey(source: &dyn Source, size: u64) -> io::Result<Survey> {
             b"moov" if whole => {
                 survey.has_index = true;
                 survey.encrypted |= has_encrypted_track(source, part, 1)?;
+                survey.videos = videos(source, part)?;
             }
             b"moof" => {
                 survey.fragmented = true;
@@ -74,7 +87,7 @@ fn children(
             break;
         }
         let next = start.saturating_add(length);
-        visit(&Header { name, start: start + header, end: next })?;
+        visit(&Header { name, name_at: start + 4, start: start + header, end: next })?;
         start = next;
     }
     Ok(())
@@ -97,6 +110,31 @@ fn has_encrypted_track(source: &dyn Source, part: &Header, depth: usize) -> io::
         })?,
     }
     Ok(found)
+}
+
+/// Where the names of the tracks of video stand, if there is one of sound, too.
+fn videos(source: &dyn Source, moov: &Header) -> io::Result<Vec<u64>> {
+    let (mut videos, mut has_sound) = (Vec::new(), false);
+    let within = |outer: &Header, inner: &Header| inner.end.min(outer.end);
+    children(source, moov.start, moov.end, &mut |trak| match &trak.name {
+        b"trak" => children(source, trak.start, within(moov, trak), &mut |mdia| match &mdia.name {
+            b"mdia" => children(source, mdia.start, within(trak, mdia), &mut |hdlr| {
+                // Version, flags and QuickTime's component type come before what kind of track it is.
+                let mut kind = [0; 12];
+                if &hdlr.name == b"hdlr" && read(source, hdlr.start, &mut kind)? == kind.len() {
+                    match &kind[8..] {
+                        b"vide" => videos.push(trak.name_at),
+                        b"soun" => has_sound = true,
+                        _ => {}
+                    }
+                }
+                Ok(())
+            }),
+            _ => Ok(()),
+        }),
+        _ => Ok(()),
+    })?;
+    Ok(if has_sound { videos } else { Vec::new() })
 }
 
 /// Fills `buf` as far as the source goes.
@@ -135,13 +173,28 @@ mod tests {
     }
 
     #[test]
+    fn the_tracks_of_video_are_found_beside_sound() {
+        let track = |kind: &str| {
+            let hdlr = [&[0; 8][..], kind.as_bytes(), &[0; 12]].concat();
+            atom("trak", &[atom("tkhd", &[0; 84]), atom("mdia", &atom("hdlr", &hdlr))].concat())
+        };
+        let [video, sound, text] = ["vide", "soun", "text"].map(track);
+        let moov = |tracks: &[&[u8]]| look(&atom("moov", &tracks.concat()));
+        let long = video.len() as u64;
+        assert_eq!(moov(&[&video, &sound, &text, &video]).videos, [12, 12 + 2 * long + text.len() as u64]);
+        assert_eq!(moov(&[&video, &text]).videos, [0; 0], "nothing but video is left as it is");
+        let mut survey = Survey { videos: vec![12], fragmented: true, ..Survey::default() };
+        assert_eq!(survey.unneeded(), [0; 0]);
+    }
+
+    #[test]
     fn a_cut_index_is_seen_and_a_long_mdat_is_not_one() {
         let moov = atom("moov", &[0; 100]);
         assert!(look(&moov[..50]).index_cut);
         let fragment = [moov.clone(), atom("moof", &[0; 100])[..50].to_vec()].concat();
         assert_eq!(
             look(&fragment),
-            Survey { has_index: true, index_cut: true, fragmented: true, encrypted: false }
+            Survey { has_index: true, index_cut: true, fragmented: true, ..Survey::default() }
         );
         let mdat = [moov, atom("mdat", &[0; 100])[..50].to_vec()].concat();
         assert_eq!(look(&mdat), Survey { has_index: true, ..Survey::default() });

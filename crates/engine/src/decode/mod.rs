@@ -47,10 +47,11 @@ impl<'s, 'w> Sound<'s, 'w> {
         }
         reader.probe().map_err(not_media)?;
         let format = reader.format();
-        let damage = match is_mp4(&format) {
+        let mut damage = match is_mp4(&format) {
             true => boxes::survey(source, reader.size()).map_err(Error::read_failed)?,
             false => boxes::Survey::default(),
         };
+        reader.hide(damage.unneeded());
         reader.open().map_err(|failed| unreadable(failed, &format, &damage))?;
         if damage.index_cut {
             return Err(no_index());

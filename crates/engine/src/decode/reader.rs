@@ -15,6 +15,8 @@ struct Feed<'s, 'w> {
     source: &'s dyn Source,
     pulse: &'s Pulse<'w>,
     failure: RefCell<Option<io::Error>>,
+    /// Names of MP4's boxes that libav is not to see.
+    hidden: RefCell<Vec<u64>>,
 }
 
 /// An input of libav.
@@ -60,7 +62,7 @@ impl<'s, 'w> Reader<'s, 'w> {
     pub fn new(source: &'s dyn Source, pulse: &'s Pulse<'w>) -> Result<Reader<'s, 'w>, Error> {
         let size = source.len().map_err(Error::read_failed)?;
         let length = i64::try_from(size).unwrap_or(i64::MAX);
-        let feed = Box::new(Feed { source, pulse, failure: RefCell::new(None) });
+        let feed = Box::new(Feed { source, pulse, failure: RefCell::default(), hidden: RefCell::default() });
         let list = |names: &[&str]| CString::new(names.join(",")).expect("the lists hold no NUL");
         let (formats, codecs) = (list(formats::CONTAINERS), list(formats::DECODERS));
         let opaque = (&raw const *feed).cast_mut().cast::<c_void>();
@@ -100,6 +102,11 @@ impl<'s, 'w> Reader<'s, 'w> {
             let name = ffi::engine_format(self.raw.as_ptr());
             if name.is_null() { String::new() } else { text(name) }
         }
+    }
+
+    /// Lets libav take the MP4 boxes whose names stand at these offsets for free space.
+    pub fn hide(&mut self, names: Vec<u64>) {
+        self.feed.hidden.replace(names);
     }
 
     /// Reads the container's header.
@@ -346,10 +353,23 @@ unsafe extern "C" fn read(opaque: *mut c_void, offset: i64, buffer: *mut u8, siz
     // and `u8` has no invalid value that we could read, as sources only write to it.
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, size) };
     match feed.source.read_at(offset, buffer) {
-        Ok(n) => c_int::try_from(n).unwrap_or(-1),
+        Ok(n) => {
+            feed.hidden.borrow().iter().for_each(|name| cover(&mut buffer[..n], offset, *name));
+            c_int::try_from(n).unwrap_or(-1)
+        }
         Err(error) => {
             feed.failure.replace(Some(error));
             -1
+        }
+    }
+}
+
+/// Writes the name of free space over what of `bytes`, which were read at `offset`, is the name at `name`.
+fn cover(bytes: &mut [u8], offset: u64, name: u64) {
+    for (at, letter) in (name..).zip(b"free") {
+        let place = at.checked_sub(offset).and_then(|place| usize::try_from(place).ok());
+        if let Some(byte) = place.and_then(|place| bytes.get_mut(place)) {
+            *byte = *letter;
         }
     }
 }

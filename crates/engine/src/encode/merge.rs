@@ -78,12 +78,12 @@ impl Merger {
         self.packer.finish();
     }
 
-    /// Adds the next segment.
-    pub fn add(&mut self, segment: Encoded) -> Result<(), Error> {
+    /// Adds the next segment; gives back its samples, which are not needed any more.
+    pub fn add(&mut self, segment: Encoded) -> Result<Samples, Error> {
         let Encoded { mut stream, begin, end, samples } = segment;
         let Some(mut last) = self.last.take() else {
             self.go_on_with(stream, end);
-            return Ok(());
+            return Ok(samples);
         };
         let from = begin - self.cut.usable;
         let mut bridged = false;
@@ -99,7 +99,7 @@ impl Merger {
                     Fit::Room | Fit::Raised => self.joins.fitting += 1,
                 }
                 self.go_on_with(stream, end);
-                return Ok(());
+                return Ok(samples);
             }
             bridged = true;
             let (before, wanted) = (last.end(), last.end() + self.cut.lead);
@@ -112,7 +112,7 @@ impl Merger {
                     last.finish()?;
                 }
                 self.go_on_with(last, end);
-                return Ok(());
+                return Ok(samples);
             }
         }
     }

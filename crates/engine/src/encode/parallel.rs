@@ -32,6 +32,8 @@ pub(crate) struct Encoder {
     threads: usize,
     /// The samples of the segment that is next, from its lead on, as far as they have come.
     samples: Samples,
+    /// Those of segments that are joined: their memory is used again.
+    spare: Vec<Samples>,
     /// Its number, and its first frame.
     number: usize,
     begin: u64,
@@ -85,6 +87,7 @@ impl Encoder {
             cut,
             threads,
             samples: Samples::default(),
+            spare: Vec::new(),
             number: 0,
             begin: 0,
             merger: Merger::new(cut, format.quality),
@@ -118,7 +121,7 @@ impl Encoder {
             if self.samples.end() == self.end_of_samples() {
                 self.hand_out()?;
             }
-            self.join(self.threads + 1, outlet)?;
+            self.join(self.most_under_way(), outlet)?;
         }
         Ok(())
     }
@@ -147,6 +150,12 @@ impl Encoder {
         frames * self.format.samples_per_frame()
     }
 
+    /// So many segments may be handed out and not joined before the next is filled: one for each thread, and where there are many threads
+    /// some that are done before their turn. With the one that is filled meanwhile, this is what memory is needed for.
+    fn most_under_way(&self) -> usize {
+        self.threads + self.threads / 4
+    }
+
     /// Hands the segment out whose samples are there, and begins the next with those that it needs, too.
     fn hand_out(&mut self) -> Result<(), Error> {
         let (number, begin) = (self.number, self.begin);
@@ -154,7 +163,7 @@ impl Encoder {
         (self.number, self.begin) = (number + 1, end);
         let start = (end - self.cut.lead) * self.format.samples_per_frame();
         let capacity = usize::try_from(self.end_of_samples() - start).unwrap_or_default();
-        let next = self.samples.tail(start, capacity);
+        let next = self.samples.tail(start, capacity, self.spare.pop().unwrap_or_default());
         let samples = std::mem::replace(&mut self.samples, next);
         self.send(Segment { number, begin, end: Some(end), samples })
     }
@@ -180,7 +189,7 @@ impl Encoder {
                 Err(RecvTimeoutError::Disconnected) => return Err(crashed()),
             }
             while let Some(segment) = self.early.remove(&self.wanted) {
-                self.merger.add(segment)?;
+                self.spare.push(self.merger.add(segment)?);
                 self.wanted += 1;
                 self.merger.take(|mp3| outlet.mp3(mp3))?;
             }

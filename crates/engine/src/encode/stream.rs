@@ -26,15 +26,16 @@ impl Samples {
         self.right.extend_from_slice(right.unwrap_or_default());
     }
 
-    /// A copy of what lies from `start` on, with room for `capacity` samples.
-    pub fn tail(&self, start: u64, capacity: usize) -> Samples {
+    /// A copy of what lies from `start` on, in the memory of `spare`, with room for `capacity` samples.
+    pub fn tail(&self, start: u64, capacity: usize, spare: Samples) -> Samples {
         let at = usize::try_from(start - self.start).unwrap_or(usize::MAX).min(self.left.len());
-        let copy = |samples: &[f32]| {
-            let mut copy = Vec::with_capacity(if samples.is_empty() { 0 } else { capacity });
+        let copy = |samples: &[f32], mut copy: Vec<f32>| {
+            copy.clear();
+            copy.reserve_exact(if samples.is_empty() { 0 } else { capacity });
             copy.extend_from_slice(samples.get(at..).unwrap_or_default());
             copy
         };
-        Samples { start, left: copy(&self.left), right: copy(&self.right) }
+        Samples { start, left: copy(&self.left, spare.left), right: copy(&self.right, spare.right) }
     }
 }
 

@@ -16,7 +16,19 @@ use crate::{Code, Error, Sink, Source, Summary, convert};
 ///
 /// It expects to be started by [`crate::Engine::convert`]; started by hand, it says so on stderr and fails.
 pub fn engine_main() -> ExitCode {
+    return_memory();
     run(None)
+}
+
+/// One arena for all threads, which allocate little in a conversion's course, and large blocks given back when they are freed: what one
+/// thread freed is of use to another, and what an index took to be read is not kept.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets numbers in the allocator, before any thread is started.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+    }
 }
 
 /// For tests of the sandbox: `probe` runs where a conversion would, confined as it would be, and what it answers fails the conversion.

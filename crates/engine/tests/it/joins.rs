@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::{assert_sound, convert, ffmpeg, make};
 
 /// Where segments begin, in frames: the first ones, as `encode/segments.rs` cuts them.
-const VBR: [usize; 8] = [147, 294, 441, 588, 833, 1078, 1568, 2058];
-const CBR: [usize; 7] = [147, 294, 441, 588, 833, 1078, 1568];
+const VBR: [usize; 10] = [147, 294, 441, 686, 931, 1176, 1421, 1666, 1911, 2156];
+const CBR: [usize; 8] = [147, 294, 441, 588, 833, 1078, 1568, 2254];
 
 /// A minute of chords that glide, with beats of noise over them.
 fn music(folder: &TempDir) -> std::path::PathBuf {
