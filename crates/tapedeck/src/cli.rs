@@ -110,7 +110,10 @@ pub struct Convert {
     /// Where to write; without it, beside the file with the ending .mp3. With several files: a folder
     #[arg(short, long, value_name = "MP3")]
     pub output: Option<PathBuf>,
-    /// Threads that encode; the MP3 is the same for any number. Without it: one for each processor
+    /// Files that are converted at once. Without it: one for each processor
+    #[arg(short, long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    pub jobs: usize,
+    /// Threads that encode each file; the MP3 is the same for any number. Without it: all processors, shared by the files that are converted at once
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub threads: usize,
     /// Where the kernel lacks a layer of the engine's sandbox: required (convert nothing) or best-effort (convert without it)

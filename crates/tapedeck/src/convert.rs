@@ -7,12 +7,15 @@ pub use wishes::Wishes;
 
 use crate::cli::Convert;
 use engine::{Cancel, Code, Engine, FileSink, Input, Limits, Options, Summary};
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
+    num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{Mutex, PoisonError},
 };
 use target::Target;
 
@@ -64,19 +67,108 @@ pub fn run(wish: &Convert) -> ExitCode {
             return ExitCode::from(failure.code());
         }
     };
-    let mut code = 0;
-    for (file, output) in wish.files.iter().zip(outputs) {
-        if let Err(failure) = convert(wish, &options, &engine, &cancel, file, &output) {
-            eprintln!("tapedeck: {}: {}", file.display(), failure.text());
-            if code == 0 {
-                code = failure.code();
+    let shown = if wish.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bars = MultiProgress::with_draw_target(shown);
+    let batch = Batch { wish, options, outputs, engine, cancel, bars };
+    ExitCode::from(batch.run())
+}
+
+/// All files of a command.
+struct Batch<'a> {
+    wish: &'a Convert,
+    options: Options,
+    /// Where each file's MP3 goes.
+    outputs: Vec<PathBuf>,
+    engine: Engine,
+    cancel: Cancel,
+    bars: MultiProgress,
+}
+
+/// How far a batch is.
+#[derive(Default)]
+struct Course {
+    /// Files that were begun, and those of them that are under way.
+    begun: usize,
+    under_way: usize,
+    /// Codes of those that failed.
+    failed: BTreeMap<usize, u8>,
+}
+
+impl Batch<'_> {
+    /// Converts all files in their order, some at once; returns the code of the first that failed.
+    fn run(&self) -> u8 {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let jobs = if self.wish.jobs == 0 { processors } else { self.wish.jobs };
+        let jobs = jobs.min(self.wish.files.len());
+        let course = Mutex::new(Course::default());
+        let course = || course.lock().unwrap_or_else(PoisonError::into_inner);
+        let work = || {
+            loop {
+                let (place, at_once) = {
+                    let mut course = course();
+                    let place = course.begun;
+                    if place == self.wish.files.len() || self.cancel.is_cancelled() {
+                        return;
+                    }
+                    (course.begun, course.under_way) = (place + 1, course.under_way + 1);
+                    (place, jobs.min(course.under_way + self.wish.files.len() - course.begun))
+                };
+                let failure = self.convert(place, (processors / at_once).max(1)).err();
+                let mut course = course();
+                course.under_way -= 1;
+                if let Some(failure) = failure {
+                    let file = self.wish.files[place].display();
+                    self.bars.suspend(|| eprintln!("tapedeck: {file}: {}", failure.text()));
+                    course.failed.insert(place, failure.code());
+                }
             }
-            if matches!(failure, Failure::Interrupted) {
-                return ExitCode::from(130);
-            }
+        };
+        std::thread::scope(|scope| {
+            (1..jobs).for_each(|_| {
+                scope.spawn(work);
+            });
+            work();
+        });
+        if self.cancel.is_cancelled() {
+            return Failure::Interrupted.code();
         }
+        let Course { failed, .. } = std::mem::take(&mut *course());
+        failed.into_values().next().unwrap_or(0)
     }
-    ExitCode::from(code)
+
+    /// Converts a file, encoding on so many threads unless the command says how many.
+    fn convert(&self, place: usize, threads: usize) -> Result<(), Failure> {
+        let Batch { wish, options, engine, cancel, .. } = self;
+        let (file, output) = (&wish.files[place], &self.outputs[place]);
+        let input = File::open(file).map_err(|error| Failure::Io(format!("cannot be read: {error}")))?;
+        if input.metadata().is_ok_and(|facts| facts.is_dir()) {
+            return Err(Failure::Io("is a folder; name the files in it".into()));
+        }
+        check_output(wish, file, output)?;
+        let target = Target::beside(output).map_err(|error| cannot_write(output, &error))?;
+        let mut sink = FileSink::new(target.file().map_err(|error| cannot_write(output, &error))?);
+        let title = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let options = Options { title, ..options.clone() };
+        let threads = if wish.threads == 0 { threads } else { wish.threads };
+        let limits = Limits { threads, ..Limits::default() };
+        let bar = self.bars.add(bar(file));
+        let mut watch = |now: engine::Progress| bar.set_position(per_mille(now.fraction));
+        let done = engine.convert(Input::File(input), &mut sink, &options, &limits, cancel, &mut watch);
+        bar.finish_and_clear();
+        let summary = done.map_err(|error| match error.code {
+            Code::Cancelled => Failure::Interrupted,
+            Code::ReadFailed | Code::WriteFailed => Failure::Io(with_cause(&error)),
+            _ => Failure::Unconvertible(error),
+        })?;
+        target.publish(output, wish.force).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => exists(output),
+            _ => cannot_write(output, &error),
+        })?;
+        if !wish.quiet {
+            self.bars.suspend(|| println!("{}", told(file, output, &summary)));
+        }
+        Ok(())
+    }
 }
 
 /// The engine process has its own process group: Ctrl-C reaches this one alone, and this one ends it.
@@ -123,43 +215,6 @@ fn outputs(wish: &Convert) -> Result<Vec<PathBuf>, Failure> {
     Ok(outputs)
 }
 
-fn convert(
-    wish: &Convert,
-    options: &Options,
-    engine: &Engine,
-    cancel: &Cancel,
-    file: &Path,
-    output: &Path,
-) -> Result<(), Failure> {
-    let input = File::open(file).map_err(|error| Failure::Io(format!("cannot be read: {error}")))?;
-    if input.metadata().is_ok_and(|facts| facts.is_dir()) {
-        return Err(Failure::Io("is a folder; name the files in it".into()));
-    }
-    check_output(wish, file, output)?;
-    let target = Target::beside(output).map_err(|error| cannot_write(output, &error))?;
-    let bar = bar(wish, file);
-    let mut sink = FileSink::new(target.file().map_err(|error| cannot_write(output, &error))?);
-    let title = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let options = Options { title, ..options.clone() };
-    let mut watch = |now: engine::Progress| bar.set_position(per_mille(now.fraction));
-    let limits = Limits { threads: wish.threads, ..Limits::default() };
-    let done = engine.convert(Input::File(input), &mut sink, &options, &limits, cancel, &mut watch);
-    bar.finish_and_clear();
-    let summary = done.map_err(|error| match error.code {
-        Code::Cancelled => Failure::Interrupted,
-        Code::ReadFailed | Code::WriteFailed => Failure::Io(with_cause(&error)),
-        _ => Failure::Unconvertible(error),
-    })?;
-    target.publish(output, wish.force).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => exists(output),
-        _ => cannot_write(output, &error),
-    })?;
-    if !wish.quiet {
-        println!("{}", told(file, output, &summary));
-    }
-    Ok(())
-}
-
 /// Said before the work, not after it.
 fn check_output(wish: &Convert, file: &Path, output: &Path) -> Result<(), Failure> {
     let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
@@ -189,12 +244,12 @@ fn with_cause(error: &engine::Error) -> String {
     }
 }
 
-fn bar(wish: &Convert, file: &Path) -> ProgressBar {
-    let target = if wish.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+fn bar(file: &Path) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %  {eta} left")
         .expect("the template is sound");
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    ProgressBar::with_draw_target(Some(1000), target).with_style(style).with_message(name)
+    let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::hidden());
+    bar.with_style(style).with_message(name)
 }
 
 fn per_mille(fraction: f64) -> u64 {

@@ -54,6 +54,25 @@ fn files_become_mp3s_beside_them_or_where_it_is_said() {
 }
 
 #[test]
+fn files_converted_at_once_are_those_converted_one_by_one() {
+    let files = ["mp4__sample.mp4", "wav__sample.wav", "ogg__bear_vorbis.ogg"];
+    let dir = folder(&files);
+    fs::write(dir.path().join("text.mp4"), "no video").unwrap();
+    fs::create_dir(dir.path().join("folder.mp4")).unwrap();
+    for jobs in ["1", "2", "7"] {
+        fs::create_dir(dir.path().join(jobs)).unwrap();
+        let bad_ones_too = [&files[..1], &["text.mp4"], &files[1..], &["folder.mp4"]].concat();
+        let (code, said) = convert(dir.path(), &[&bad_ones_too[..], &["-o", jobs, "--jobs", jobs]].concat());
+        assert_eq!(code, 1, "the first failure's, whichever came first: {said}");
+        assert!(said.contains("text.mp4: ") && said.contains("folder.mp4: is a folder"), "{said}");
+        for file in files {
+            let mp3 = |jobs: &str| fs::read(dir.path().join(jobs).join(file).with_extension("mp3")).unwrap();
+            assert!(mp3(jobs) == mp3("1"), "{file}, {jobs} at once");
+        }
+    }
+}
+
+#[test]
 fn what_exists_is_not_overwritten_unless_it_is_said() {
     let dir = folder(&["mp4__sample.mp4"]);
     fs::write(dir.path().join("mp4__sample.mp3"), "mine").unwrap();
