@@ -133,14 +133,19 @@ fn where_no_frame_fits_one_encoder_goes_on_into_the_next_segment() {
 }
 
 #[test]
-fn every_setting_has_the_sounds_length() {
+fn every_setting_has_the_sounds_length_and_the_same_bytes_on_any_number_of_threads() {
     for rate in crate::encode::RATES {
         let sound = music(rate, rate as usize * 9 + 1);
         let rates: &[u16] = if rate < 32_000 { &[8, 32, 64, 160] } else { &[32, 64, 128, 192, 320] };
         let qualities = rates.iter().flat_map(|rate| [Quality::Cbr(*rate), Quality::Abr(*rate)]);
         for quality in qualities.chain((0..10).map(Quality::Vbr)) {
             for channels in [1, 2] {
-                encode(&format(rate, channels, quality), Cut::of(quality), 2, &sound);
+                let format = format(rate, channels, quality);
+                let by = |threads| encode(&format, Cut::of(quality), threads, &sound).0;
+                let mp3 = by(1);
+                for threads in [2, 3, 8] {
+                    assert!(by(threads) == mp3, "{format:?} on {threads} threads");
+                }
             }
         }
     }
