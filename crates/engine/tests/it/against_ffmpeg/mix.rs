@@ -1,0 +1,90 @@
+//! How many channels become two or one, by the rule of docs/api.md, worked out here and not by libav: it is libav that is judged.
+
+use std::f32::consts::FRAC_1_SQRT_2;
+
+use engine::Limits;
+use tempfile::TempDir;
+
+use super::cases::Case;
+use super::signal::{Planes, signal};
+use super::{all, assert_same, made};
+use crate::convert;
+use crate::options::options;
+
+const RATE: u32 = 48_000;
+
+/// Layouts, and the speakers in the order of their samples.
+const LAYOUTS: [(&str, &str); 12] = [
+    ("mono", "FC"),
+    ("stereo", "FL FR"),
+    ("2.1", "FL FR LFE"),
+    ("3.0", "FL FR FC"),
+    ("4.0", "FL FR FC BC"),
+    ("quad", "FL FR BL BR"),
+    ("5.0", "FL FR FC BL BR"),
+    ("5.1", "FL FR FC LFE BL BR"),
+    ("5.1(side)", "FL FR FC LFE SL SR"),
+    ("6.1", "FL FR FC LFE BC SL SR"),
+    ("7.1", "FL FR FC LFE BL BR SL SR"),
+    ("7.1(wide)", "FL FR FC LFE BL BR FLC FRC"),
+];
+
+/// What a speaker gives to the left and to the right.
+fn in_stereo(speaker: &str) -> [f32; 2] {
+    match speaker {
+        "FL" | "FLC" => [1.0, 0.0],
+        "FR" | "FRC" => [0.0, 1.0],
+        "FC" => [FRAC_1_SQRT_2; 2],
+        "BL" | "SL" => [FRAC_1_SQRT_2, 0.0],
+        "BR" | "SR" => [0.0, FRAC_1_SQRT_2],
+        "BC" => [0.5; 2],
+        "LFE" => [0.0; 2],
+        _ => panic!("{speaker}"),
+    }
+}
+
+/// What a speaker gives to a mix of one channel, before that is turned down until it cannot clip.
+fn in_mono(speaker: &str) -> f32 {
+    match speaker {
+        "FC" => 1.0,
+        "FL" | "FR" | "FLC" | "FRC" => FRAC_1_SQRT_2,
+        "BL" | "BR" | "SL" | "SR" | "BC" => 0.5,
+        "LFE" => 0.0,
+        _ => panic!("{speaker}"),
+    }
+}
+
+fn mixed(planes: &Planes, speakers: &str, mono: bool) -> Planes {
+    let speakers: Vec<_> = speakers.split(' ').collect();
+    let weights: Vec<Vec<f32>> = if speakers.len() == 1 {
+        vec![vec![1.0]]
+    } else if mono {
+        let weights: Vec<_> = speakers.iter().map(|speaker| in_mono(speaker)).collect();
+        let sum: f32 = weights.iter().sum();
+        vec![weights.iter().map(|weight| weight / sum).collect()]
+    } else {
+        [0, 1].map(|side| speakers.iter().map(|speaker| in_stereo(speaker)[side]).collect()).into()
+    };
+    let mix = |weights: &Vec<f32>| {
+        let sample = |i: usize| planes.iter().zip(weights).map(|(plane, weight)| plane[i] * weight).sum();
+        (0..planes[0].len()).map(sample).collect()
+    };
+    weights.iter().map(mix).collect()
+}
+
+#[test]
+fn channels_are_mixed_as_the_documentation_says() {
+    let folder = TempDir::new().unwrap();
+    all(&LAYOUTS, |(layout, speakers)| {
+        let name: &str = layout;
+        let case = Case { name: &format!("{name}.wav"), layout, rate: RATE, arguments: "-c:a pcm_f32le" };
+        let path = made(&folder, &case);
+        let planes = signal(RATE, speakers.split(' ').count());
+        let rows = [false, true].map(|mono| {
+            let wish = format!("cbr=320 mono={mono}");
+            let (summary, mp3) = convert(&path, &options(&wish), &Limits::default()).unwrap();
+            assert_same(name, RATE, &mixed(&planes, speakers, mono), &summary, &mp3)
+        });
+        rows.join("\n")
+    });
+}
