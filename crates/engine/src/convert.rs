@@ -1,6 +1,6 @@
 //! One conversion, from source to sink, in this process.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub fn convert(
 ) -> Result<Summary, Error> {
     options.check()?;
     let pulse = Pulse::new(watch);
-    let source = Counted { source, bytes: Cell::new(0) };
+    let source = Counted { source, size: OnceCell::new(), bytes: Cell::new(0) };
     let gain = match options.loudness {
         Some(target) => pass::measure(&source, &pulse, options, limits, target)?,
         None => 1.0,
@@ -146,19 +146,36 @@ fn time(samples: u64, rate: u32) -> Duration {
     Duration::from_secs_f64(samples as f64 / f64::from(rate.max(1)))
 }
 
-/// The source, and how much was read of it.
+/// The source as long as it was at first, and how much was read of it.
+///
+/// What is appended meanwhile is not there; what is missing is a fault of the source, and no end of the video: it may be deleted after.
 struct Counted<'a> {
     source: &'a dyn Source,
+    size: OnceCell<u64>,
     bytes: Cell<u64>,
 }
 
 impl Source for Counted<'_> {
     fn len(&self) -> io::Result<u64> {
-        self.source.len()
+        match self.size.get() {
+            Some(size) => Ok(*size),
+            None => self.source.len().map(|size| *self.size.get_or_init(|| size)),
+        }
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.source.read_at(offset, buf)?;
+        let size = self.len()?;
+        let rest = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
+        if rest == 0 {
+            return Ok(0);
+        }
+        let n = self.source.read_at(offset, &mut buf[..rest])?;
+        if n == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("it became shorter while it was read: {size} bytes at first, none at {offset} now"),
+            ));
+        }
         self.bytes.set(self.bytes.get() + n as u64);
         Ok(n)
     }

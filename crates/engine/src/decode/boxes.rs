@@ -18,6 +18,10 @@ pub(super) struct Survey {
     pub encrypted: bool,
     /// Where the names of the boxes stand that describe a video's track, beside one of sound.
     pub videos: Vec<u64>,
+    /// A table of the index claims more entries than the file has room for: libav would allocate them all.
+    pub overclaimed: bool,
+    /// By its brand it is a picture (HEIF, AVIF), for which no index is needed.
+    pub picture: bool,
 }
 
 impl Survey {
@@ -42,6 +46,9 @@ const MOST_BOXES: usize = 1_000_000;
 /// Names of the boxes on the way down to a track's sample descriptions.
 const PATH: [&[u8; 4]; 6] = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"];
 
+/// Brands of still pictures (ISO/IEC 23008-12, AVIF).
+const PICTURES: [&[u8; 4]; 7] = [b"mif1", b"heic", b"heix", b"heim", b"heis", b"avif", b"mif2"];
+
 pub(super) fn survey(source: &dyn Source, size: u64) -> io::Result<Survey> {
     let mut survey = Survey::default();
     children(source, 0, size, &mut |part| {
@@ -49,8 +56,13 @@ pub(super) fn survey(source: &dyn Source, size: u64) -> io::Result<Survey> {
         match &part.name {
             b"moov" if whole => {
                 survey.has_index = true;
-                survey.encrypted |= has_encrypted_track(source, part, 1)?;
+                look_into(source, size, part, 1, &mut survey)?;
                 survey.videos = videos(source, part)?;
+            }
+            b"ftyp" => {
+                let mut brand = [0; 4];
+                read(source, part.start, &mut brand)?;
+                survey.picture = PICTURES.contains(&&brand);
             }
             b"moof" => {
                 survey.fragmented = true;
@@ -93,23 +105,49 @@ fn children(
     Ok(())
 }
 
-fn has_encrypted_track(source: &dyn Source, part: &Header, depth: usize) -> io::Result<bool> {
-    let mut found = false;
+fn look_into(
+    source: &dyn Source,
+    size: u64,
+    part: &Header,
+    depth: usize,
+    survey: &mut Survey,
+) -> io::Result<()> {
     match PATH.get(depth) {
         Some(next) => children(source, part.start, part.end, &mut |child| {
+            // A box may claim more than what it lies in.
+            let child = Header { end: child.end.min(part.end), ..*child };
             if child.name == **next {
-                let end = child.end.min(part.end); // A box may claim more than what it lies in.
-                found |= has_encrypted_track(source, &Header { end, ..*child }, depth + 1)?;
+                look_into(source, size, &child, depth + 1, survey)?;
             }
+            survey.overclaimed |= is_overclaimed(source, size, &child)?;
             Ok(())
-        })?,
+        }),
         // `part` is stsd: version, flags and a count come before its entries, which look like boxes.
         None => children(source, part.start + 8, part.end, &mut |entry| {
-            found |= [b"enca", b"encv", b"drms", b"drmi", b"aavd"].contains(&&entry.name);
+            survey.encrypted |= [b"enca", b"encv", b"drms", b"drmi", b"aavd"].contains(&&entry.name);
             Ok(())
-        })?,
+        }),
     }
-    Ok(found)
+}
+
+/// Whether this is a table of samples or chunks that cannot be in a file of this size.
+fn is_overclaimed(source: &dyn Source, size: u64, table: &Header) -> io::Result<bool> {
+    let entry = match &table.name {
+        b"stco" | b"stss" | b"stsz" => 4,
+        b"stts" | b"ctts" | b"co64" => 8,
+        b"stsc" => 12,
+        _ => return Ok(false),
+    };
+    let mut head = [0; 12];
+    read(source, table.start, &mut head)?;
+    let [_, _, _, _, a, b, c, d, e, f, g, h] = head;
+    let (first, second) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+    let count = match (&table.name, first) {
+        (b"stsz", 0) => second,
+        (b"stsz", _) => 0, // All samples have this size, and there is no table.
+        (_, count) => count,
+    };
+    Ok(u64::from(count) * entry > size.saturating_sub(table.start))
 }
 
 /// Where the names of the tracks of video stand, if there is one of sound, too.
@@ -208,6 +246,31 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &moov, 0).unwrap();
         assert!(!survey(&file, moov.len() as u64).unwrap().encrypted);
+    }
+
+    #[test]
+    fn a_table_that_claims_more_than_the_file_has_is_seen() {
+        let index = |table: Vec<u8>| {
+            ["stbl", "minf", "mdia", "trak", "moov"].iter().fold(table, |inner, name| atom(name, &inner))
+        };
+        let table = |name: &str, numbers: &[u32]| {
+            let content: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+            look(&index(atom(name, &content))).overclaimed
+        };
+        assert!(
+            !table("stts", &[0, 1, 2, 3]) && !table("stco", &[0, 2, 8, 9]) && !table("stsz", &[0, 0, 1, 7])
+        );
+        assert!(
+            table("stts", &[0, 1 << 27, 2, 3]) && table("stco", &[0, u32::MAX]) && table("stsz", &[0, 0, 99])
+        );
+        assert!(!table("stsz", &[0, 4, u32::MAX]), "samples of one size need no table");
+        assert!(!table("abcd", &[0, u32::MAX]));
+    }
+
+    #[test]
+    fn a_picture_is_known_by_its_brand() {
+        assert!(look(&atom("ftyp", b"heic\0\0\0\0mif1heic")).picture);
+        assert!(!look(&atom("ftyp", b"isom\0\0\0\0mif1")).picture);
     }
 
     #[test]

@@ -124,7 +124,8 @@ pub(super) fn reaches_end(last_tag: Option<Duration>, length: &Length) -> bool {
 
 /// The error for a sound of which only the beginning is there.
 pub(super) fn cut(there: Duration, whole: Option<Duration>) -> Error {
-    let share = match whole.filter(|whole| *whole > there) {
+    // Tenths of a second prove nothing, and nobody is to read "2 seconds of 2 seconds".
+    let share = match whole.filter(|whole| *whole > there && words(*whole) != words(there)) {
         Some(whole) => format!("only the first {} of {} of its sound are there", words(there), words(whole)),
         None => format!("its sound breaks off after {}", words(there)),
     };

@@ -51,6 +51,14 @@ impl<'s, 'w> Sound<'s, 'w> {
             true => boxes::survey(source, reader.size()).map_err(Error::read_failed)?,
             false => boxes::Survey::default(),
         };
+        if damage.picture && !damage.has_index && !damage.fragmented {
+            return Err(not_media(Failed::NotAllowed));
+        }
+        if damage.overclaimed {
+            return Err(corrupt(
+                "The index of this file is damaged: it names more pieces than the file has room for.",
+            ));
+        }
         reader.hide(damage.unneeded());
         reader.open().map_err(|failed| unreadable(failed, &format, &damage))?;
         if damage.index_cut {
@@ -116,7 +124,16 @@ impl<'s, 'w> Sound<'s, 'w> {
     pub fn start(&mut self) -> Result<(u32, u32), Error> {
         let started = self.reader.start().map_err(|failed| self.undecodable(failed))?;
         self.reader.interrupted()?;
-        started.ok_or_else(|| self.silent())
+        let (rate, channels) = started.ok_or_else(|| self.silent())?;
+        if rate > HIGHEST_RATE {
+            return Err(corrupt(&format!(
+                "The file says that its sound has {rate} samples a second, which no sound has."
+            )));
+        }
+        if channels > MOST_CHANNELS {
+            return Err(unsupported(&format!("{channels} channels of {}", self.stream.codec)));
+        }
+        Ok((rate, channels))
     }
 
     /// Chooses what [`Sound::next`] delivers: 1 or 2 channels.
@@ -244,6 +261,12 @@ impl<'s, 'w> Sound<'s, 'w> {
     }
 }
 
+/// The highest rate that any sound comes at: DSD1024, which its decoder gives at an eighth. A resampler for more would take gigabytes.
+const HIGHEST_RATE: u32 = 6_144_000;
+
+/// More than this the resampler cannot mix.
+const MOST_CHANNELS: u32 = 64;
+
 /// So many damaged packets are a scratch, however short the sound is.
 const A_FEW: i64 = 10;
 
@@ -315,10 +338,13 @@ fn not_media(failed: Failed) -> Error {
     }
 }
 
+const BROKEN_HEAD: &str =
+    "The file looks like a video or sound file, but its beginning is damaged and it cannot be read.";
+
 /// The header could not be read.
 fn unreadable(failed: Failed, format: &str, damage: &boxes::Survey) -> Error {
     let complaint = match failed {
-        Failed::Ours(error) => return error,
+        Failed::Ours(error) => return blamed_on_memory(&error).unwrap_or(error),
         Failed::Encrypted => return protected(),
         Failed::NotAllowed => return not_media(failed),
         Failed::Libav(complaint) | Failed::NotImplemented(complaint) => complaint,
@@ -329,8 +355,20 @@ fn unreadable(failed: Failed, format: &str, damage: &boxes::Survey) -> Error {
     if is_mp4(format) && (damage.index_cut || !damage.has_index && !damage.fragmented) {
         return no_index().because(complaint);
     }
-    corrupt("The file looks like a video or sound file, but its beginning is damaged and it cannot be read.")
-        .because(complaint)
+    corrupt(BROKEN_HEAD).because(complaint)
+}
+
+/// What is wrong where libav says that memory ran out and it did not: only its log tells.
+fn blamed_on_memory(error: &Error) -> Option<Error> {
+    let said = error.source.as_ref().filter(|_| error.code == Code::OutOfMemory)?.to_string();
+    let what = if said.contains("max_streams") {
+        "The file says that it has more than 1000 tracks, which no video has."
+    } else if said.contains("Failed to read extradata") {
+        BROKEN_HEAD
+    } else {
+        return None;
+    };
+    Some(corrupt(what).because(said))
 }
 
 fn undecodable(failed: Failed, stream: &Stream) -> Error {

@@ -47,7 +47,8 @@ pub(crate) struct Stream {
     pub title: String,
 }
 
-/// No more of a file's pictures and chapters are looked at.
+/// No more of a file's sound tracks, pictures and chapters are looked at; libav itself stops at 1000 streams.
+const MOST_STREAMS: usize = 1000;
 const MOST_PICTURES: c_int = 64;
 const MOST_CHAPTERS: c_int = 10_000;
 
@@ -133,10 +134,17 @@ impl<'s, 'w> Reader<'s, 'w> {
             title: [0; 64],
         };
         let mut found = vec![EMPTY; 64];
-        // SAFETY: `raw` is an open input, and `found` has the room that is said.
-        let count =
-            unsafe { ffi::engine_streams(self.raw.as_ptr(), found.as_mut_ptr(), found.len() as c_int) };
-        found.truncate(usize::try_from(count).unwrap_or(0));
+        loop {
+            // SAFETY: `raw` is an open input, and `found` has the room that is said.
+            let count =
+                unsafe { ffi::engine_streams(self.raw.as_ptr(), found.as_mut_ptr(), found.len() as c_int) };
+            let count = usize::try_from(count).unwrap_or(0).min(MOST_STREAMS);
+            if count <= found.len() {
+                found.truncate(count);
+                break;
+            }
+            found.resize(count, EMPTY);
+        }
         found.iter().map(Stream::from).collect()
     }
 

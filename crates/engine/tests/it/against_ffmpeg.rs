@@ -17,7 +17,8 @@ use tempfile::TempDir;
 
 use super::options::options;
 use super::{convert, ffmpeg, media, real_files};
-use cases::{CASES, Case, channels};
+pub(super) use cases::CASES;
+use cases::{Case, channels};
 use signal::{Likeness, Planes, SECONDS, compare, interleaved, planar, signal};
 
 /// No quieter channel is compared: what is there is the rest of what the mix cancels.
@@ -102,7 +103,7 @@ fn row(name: &str, summary: &Summary, longer: i64, likenesses: &[Likeness]) -> S
 }
 
 /// Makes the file of a case from our signal.
-fn made(folder: &TempDir, case: &Case<'_>) -> PathBuf {
+pub(super) fn made(folder: &TempDir, case: &Case<'_>) -> PathBuf {
     let count = channels(case.layout);
     let raw = folder.path().join(format!("{}.raw", case.name));
     std::fs::write(&raw, interleaved(&signal(case.rate, count))).unwrap();
@@ -123,7 +124,7 @@ fn made(folder: &TempDir, case: &Case<'_>) -> PathBuf {
 }
 
 /// Runs `check` on each item, two at a time; prints the rows, and fails with all that failed.
-fn all<T: Sync>(items: &[T], check: impl Fn(&T) -> String + Sync) {
+pub(super) fn all<T: Sync>(items: &[T], check: impl Fn(&T) -> String + Sync) {
     let next = AtomicUsize::new(0);
     let rows = Mutex::new(Vec::new());
     let work = || {

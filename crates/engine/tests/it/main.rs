@@ -7,6 +7,7 @@ mod checker;
 mod damaged;
 mod generated;
 mod golden;
+mod hostile;
 mod joins;
 mod options;
 mod process;

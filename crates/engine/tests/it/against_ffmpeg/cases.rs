@@ -1,7 +1,7 @@
 //! The files that are made with FFmpeg's program: name, layout, sample rate, and how it is to write them.
 
 /// A file to make. One whose arguments name a video codec gets a picture, too.
-pub(super) struct Case<'a> {
+pub(in super::super) struct Case<'a> {
     pub name: &'a str,
     pub layout: &'a str,
     pub rate: u32,
@@ -27,7 +27,7 @@ pub(super) fn channels(layout: &str) -> usize {
     }
 }
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(in super::super) const CASES: &[Case<'static>] = &[
     // MP4 and its kin.
     case("aac.mp4", "stereo", 44_100, "-c:v mpeg4 -c:a aac"),
     case("aac-51.mp4", "5.1", 48_000, "-c:v mpeg4 -c:a aac -b:a 384k"),
