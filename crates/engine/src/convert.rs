@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::Block;
+use crate::copy;
+use crate::decode::{Block, Length, Sound};
 use crate::encode::{Encoder, Outlet, Work, id3v2};
 use crate::io::HEAD;
+use crate::mp3::splice::Spliced;
 use crate::pass::{self, Course, Pass};
 use crate::pulse::Pulse;
 use crate::{Error, Limits, Options, Progress, Sink, Source};
@@ -29,6 +31,9 @@ pub struct Summary {
     pub container: String,
     /// The codec of its sound: `aac`, `opus` …
     pub codec: String,
+    /// The sound was MP3 already, and its frames were copied; else it was decoded and encoded.
+    #[serde(default)]
+    pub copied: bool,
     /// Bytes that were read of the video, those read twice counted twice; by [`crate::Input::Ranges`], what the source gave.
     pub bytes_read: u64,
 }
@@ -41,7 +46,7 @@ impl Summary {
 }
 
 /// Converts `source` into `sink`, in this process: reads and decodes in this thread, encodes in as many others as
-/// [`Limits`] says, which have ended when this returns.
+/// [`Limits`] says, which have ended when this returns. A sound that is MP3 already is copied where the options leave it as it is.
 ///
 /// `watch` is called four times a second at most, also while a file is only searched, and ends the conversion by `Break`. Of the
 /// limits, `memory`, `cpu` and `stall` bind only an engine process. After an error, what the sink holds is to be thrown away.
@@ -59,30 +64,42 @@ pub fn convert(
         Some(target) => pass::measure(&source, &pulse, options, limits, target)?,
         None => 1.0,
     };
-    let mut pass = Pass::open(&source, &pulse, options, limits)?;
-
+    let mut sound = Sound::open(&source, &pulse, options)?;
+    let length = sound.length(limits)?;
+    let course = |sound: &Sound<'_, '_>, part| Course::new(&pulse, sound, &length, limits, part);
+    let mut scanned = None;
+    if copy::may_be_copied(options, &sound) {
+        let scanning = course(&sound, copy::SCANNING);
+        scanned = copy::scan(&mut sound, &length, |sound| scanning.passed(sound))?;
+        sound = Sound::open(&source, &pulse, options)?;
+    }
+    let (container, codec) = (sound.container(), sound.codec().to_owned());
+    let tag = tag(&sound, &length, options);
+    let course = course(&sound, 1.0);
     let mut output = Output { sink, pending: Vec::new(), bytes: 0, limit: limits.output };
-    let tag = tag(&pass, options);
-    output.write(&tag)?;
-    let (samples, info) = encode(&mut pass, gain, &mut output, limits.threads())?;
-    output.finish(tag.len() as u64, &info)?;
-
-    let Pass { sound, format, .. } = pass;
-    pulse.note(1.0, time(samples, format.sample_rate));
+    let copied = scanned.is_some();
+    let Made { samples, sample_rate, channels } = match scanned {
+        Some(scanned) => copied_behind(&tag, sound, &scanned, &course, &mut output)?,
+        None => {
+            let pass = Pass::begin(sound, length, course, options)?;
+            encoded_behind(&tag, pass, gain, &mut output, limits.threads())?
+        }
+    };
+    pulse.note(1.0, time(samples, sample_rate));
     pulse.tell();
-    Ok(Summary {
-        samples,
-        sample_rate: format.sample_rate,
-        channels: format.channels,
-        bytes: output.bytes,
-        container: sound.container(),
-        codec: sound.codec().to_owned(),
-        bytes_read: source.bytes.get(),
-    })
+    let (bytes, bytes_read) = (output.bytes, source.bytes.get());
+    Ok(Summary { samples, sample_rate, channels, bytes, container, codec, copied, bytes_read })
+}
+
+/// What is in the MP3.
+struct Made {
+    samples: u64,
+    sample_rate: u32,
+    channels: u8,
 }
 
 /// The tag that stands before the sound.
-fn tag(Pass { sound, length, .. }: &Pass<'_, '_>, options: &Options) -> Vec<u8> {
+fn tag(sound: &Sound<'_, '_>, length: &Length, options: &Options) -> Vec<u8> {
     id3v2(&Work {
         metadata: &sound.metadata(),
         tags: &options.tags,
@@ -92,28 +109,47 @@ fn tag(Pass { sound, length, .. }: &Pass<'_, '_>, options: &Options) -> Vec<u8> 
     })
 }
 
-/// Decodes in this thread and encodes in others, to the end of the sound; returns the samples per channel and the Info frame.
-fn encode(
-    pass: &mut Pass<'_, '_>,
+/// Writes the tag, the Info frame and the copied frames.
+fn copied_behind(
+    tag: &[u8],
+    mut sound: Sound<'_, '_>,
+    scanned: &Spliced,
+    course: &Course<'_, '_>,
+    output: &mut Output<'_>,
+) -> Result<Made, Error> {
+    output.write(tag)?;
+    output.write(&scanned.info)?;
+    copy::write(&mut sound, scanned, |bytes| output.write(bytes), |sound| course.copied(sound))?;
+    output.flush()?;
+    Ok(Made { samples: scanned.samples, sample_rate: scanned.sample_rate, channels: scanned.channels })
+}
+
+/// Writes the tag and what is encoded: decodes in this thread and encodes in others, to the end of the sound.
+fn encoded_behind(
+    tag: &[u8],
+    pass: Pass<'_, '_>,
     gain: f32,
     output: &mut Output<'_>,
     threads: usize,
-) -> Result<(u64, Vec<u8>), Error> {
-    let Pass { sound, length, format, course } = pass;
-    std::thread::scope(|scope| {
-        let mut encoder = Encoder::new(scope, format, threads)?;
+) -> Result<Made, Error> {
+    output.write(tag)?;
+    let Pass { mut sound, length, format, course } = pass;
+    let (samples, info) = std::thread::scope(|scope| {
+        let mut encoder = Encoder::new(scope, &format, threads)?;
         output.write(encoder.place_holder())?;
-        let mut outlet = Mp3 { output, course, rate: format.sample_rate, place: 0.0 };
+        let mut outlet = Mp3 { output, course: &course, rate: format.sample_rate, place: 0.0 };
         while let Some(Block { left, mut right }) = sound.next()? {
             tame(left, gain);
             right.iter_mut().for_each(|right| tame(right, gain));
             encoder.push(left, right.as_deref(), &mut outlet)?;
             outlet.place = sound.place();
-            course.decoded(sound)?;
+            course.decoded(&sound)?;
         }
-        sound.finish(length)?;
+        sound.finish(&length)?;
         encoder.finish(&mut outlet)
-    })
+    })?;
+    output.finish(tag.len() as u64, &info)?;
+    Ok(Made { samples, sample_rate: format.sample_rate, channels: format.channels })
 }
 
 /// What comes out of the encoder, and how far it is.

@@ -14,6 +14,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod convert;
+mod copy;
 mod decode;
 mod encode;
 mod error;

@@ -154,6 +154,12 @@ impl Options {
         quality.and_then(|()| self.check_piece()).and_then(|()| self.check_tags())
     }
 
+    /// Whether a sound that is MP3 already is what these options ask for, as it is.
+    pub(crate) fn leave_mp3_alone(&self) -> bool {
+        let Options { preset, quality, mono, track: _, trim, loudness, title: _, tags: _ } = self;
+        *preset == Preset::Music && quality.is_none() && !mono && trim.is_none() && loudness.is_none()
+    }
+
     fn check_piece(&self) -> Result<(), Error> {
         if self.track == Some(0) {
             return refuse("There is no track 0: the first sound track is number 1.");

@@ -24,24 +24,16 @@ pub(crate) struct Pass<'s, 'w> {
 }
 
 impl<'s, 'w> Pass<'s, 'w> {
-    /// Opens the sound for the pass that encodes it.
-    pub fn open(
-        source: &'s dyn Source,
-        pulse: &'s Pulse<'w>,
+    /// Begins to decode a sound that is open.
+    pub fn begin(
+        mut sound: Sound<'s, 'w>,
+        length: Length,
+        course: Course<'s, 'w>,
         options: &Options,
-        limits: &Limits,
     ) -> Result<Pass<'s, 'w>, Error> {
-        let mut sound = Sound::open(source, pulse, options)?;
-        let length = sound.length(limits)?;
         let (rate, channels) = sound.start()?;
         let format = Format::choose(options, rate, channels);
         sound.deliver(format.sample_rate, format.decoded_channels);
-        let course = Course {
-            pulse,
-            limit: limits.duration,
-            piece: sound.piece(&length),
-            share: if options.loudness.is_some() { MEASURING..1.0 } else { 0.0..1.0 },
-        };
         Ok(Pass { sound, length, format, course })
     }
 }
@@ -57,7 +49,36 @@ pub(crate) struct Course<'s, 'w> {
     share: Range<f64>,
 }
 
-impl Course<'_, '_> {
+impl<'s, 'w> Course<'s, 'w> {
+    /// The course of a pass that takes such a part of what is left of the conversion.
+    pub fn new(
+        pulse: &'s Pulse<'w>,
+        sound: &Sound<'_, '_>,
+        length: &Length,
+        limits: &Limits,
+        part: f64,
+    ) -> Course<'s, 'w> {
+        let done = pulse.progress().fraction;
+        Course {
+            pulse,
+            limit: limits.duration,
+            piece: sound.piece(length),
+            share: done..done + part * (1.0 - done),
+        }
+    }
+
+    /// A pass that converts nothing is so far.
+    pub fn passed(&self, sound: &Sound<'_, '_>) -> Result<(), Error> {
+        self.decoded(sound)?;
+        self.tell(sound.position(), sound.place(), Duration::ZERO)
+    }
+
+    /// So far the sound is in the MP3.
+    pub fn copied(&self, sound: &Sound<'_, '_>) -> Result<(), Error> {
+        self.decoded(sound)?;
+        self.encoded(sound.position(), sound.place())
+    }
+
     /// After each block: refuses to go on when there is too much sound, and tells how far the way to the wanted piece is.
     pub fn decoded(&self, sound: &Sound<'_, '_>) -> Result<(), Error> {
         let position = sound.position();
@@ -103,13 +124,14 @@ pub(crate) fn measure(
     limits: &Limits,
     target: Loudness,
 ) -> Result<f32, Error> {
-    let Pass { mut sound, length, format, course } = Pass::open(source, pulse, options, limits)?;
-    let course = Course { share: 0.0..MEASURING, ..course };
+    let sound = Sound::open(source, pulse, options)?;
+    let length = sound.length(limits)?;
+    let course = Course::new(pulse, &sound, &length, limits, MEASURING);
+    let Pass { mut sound, length, format, course } = Pass::begin(sound, length, course, options)?;
     let mut meter = Meter::new(&format)?;
     while let Some(Block { left, right }) = sound.next()? {
         meter.add(left, right)?;
-        course.decoded(&sound)?;
-        course.tell(sound.position(), sound.place(), Duration::ZERO)?;
+        course.passed(&sound)?;
     }
     sound.finish(&length)?;
     Ok(meter.gain(target)? / Lame::scale(&format)?)

@@ -56,7 +56,6 @@ impl<'a> Pulse<'a> {
         self.stopped.set(stop || self.stopped.get());
     }
 
-    #[cfg(test)]
     pub fn progress(&self) -> Progress {
         self.progress.get()
     }

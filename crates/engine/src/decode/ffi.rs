@@ -34,6 +34,15 @@ pub struct Stream {
 }
 
 #[repr(C)]
+pub struct Packet {
+    pub bytes: *const u8,
+    pub size: i32,
+    pub unheard: i32,
+    pub skip: i32,
+    pub discard: i32,
+}
+
+#[repr(C)]
 pub struct Block {
     pub left: *mut f32,
     pub right: *mut f32,
@@ -94,6 +103,7 @@ unsafe extern "C" {
         title: *mut *const c_char,
     ) -> c_int;
     pub fn engine_skip(input: *mut Input, duration_us: *mut i64) -> c_int;
+    pub fn engine_next_packet(input: *mut Input, packet: *mut Packet) -> c_int;
     pub fn engine_start(input: *mut Input, sample_rate: *mut i32, channels: *mut i32) -> c_int;
     pub fn engine_deliver(input: *mut Input, sample_rate: c_int, channels: c_int);
     pub fn engine_next(input: *mut Input, block: *mut Block) -> c_int;

@@ -11,6 +11,7 @@
 #include <libavformat/avformat.h>
 #include <libavutil/avstring.h>
 #include <libavutil/channel_layout.h>
+#include <libavutil/intreadwrite.h>
 #include <libavutil/mathematics.h>
 #include <libavutil/opt.h>
 #include <libswresample/swresample.h>
@@ -352,6 +353,22 @@ int engine_skip(engine_input *input, int64_t *duration_us)
     if (result > 0)
         *duration_us = input->packet->duration > 0 ? to_us(input->packet->duration, input->stream->time_base) : -1;
     return result;
+}
+
+int engine_next_packet(engine_input *input, engine_packet *out)
+{
+    int result = next_packet(input);
+    if (result <= 0)
+        return result;
+    const AVPacket *packet = input->packet;
+    size_t size = 0;
+    const uint8_t *said = av_packet_get_side_data(packet, AV_PKT_DATA_SKIP_SAMPLES, &size);
+    out->bytes = packet->data;
+    out->size = packet->size;
+    out->unheard = !!(packet->flags & AV_PKT_FLAG_DISCARD);
+    out->skip = said && size >= 10 ? FFMAX(0, (int32_t)AV_RL32(said)) : -1;
+    out->discard = said && size >= 10 ? (int32_t)FFMIN(AV_RL32(said + 4), INT32_MAX) : 0;
+    return 1;
 }
 
 /* ---- frames ---- */

@@ -30,6 +30,14 @@ typedef struct engine_stream {
     char title[64];        /* the container's name of the track, cut; empty: none */
 } engine_stream;
 
+typedef struct engine_packet {
+    const uint8_t *bytes;
+    int32_t size;
+    int32_t unheard;       /* it is decoded for what follows, and its sound is dropped: what an edit list leaves out */
+    int32_t skip;          /* so many samples from here on are dropped; below 0: nothing is said, the last word holds */
+    int32_t discard;       /* so many samples are dropped at its end */
+} engine_packet;
+
 typedef struct engine_block {
     float *left;
     float *right;          /* the same as left when there is one channel */
@@ -72,6 +80,9 @@ int engine_chapter(const engine_input *input, int i, int64_t *start_us, int64_t 
 
 /* Reads a packet of the chosen stream without decoding it: 1 and its duration (below 0: unknown), 0 at the end. */
 int engine_skip(engine_input *input, int64_t *duration_us);
+
+/* The next packet of the chosen stream, not decoded: 1 and what lives until the next call, 0 at the end. */
+int engine_next_packet(engine_input *input, engine_packet *out);
 
 /* Opens the decoder and decodes the first frame: 1 and its rate and channels, 0 when there is none. */
 int engine_start(engine_input *input, int32_t *sample_rate, int32_t *channels);

@@ -12,7 +12,7 @@ mod reader;
 pub(crate) use chapters::Chapter;
 use cut::Cut;
 pub(crate) use length::{Length, SLACK};
-pub(crate) use reader::Block;
+pub(crate) use reader::{Block, Drops, Packet};
 use reader::{Failed, Reader, Stream};
 
 use std::ops::Range;
@@ -156,6 +156,18 @@ impl<'s, 'w> Sound<'s, 'w> {
             let wanted = cut.take(left.len());
             Block { left: &mut left[wanted.clone()], right: right.map(|right| &mut right[wanted]) }
         }))
+    }
+
+    /// The next packet, not decoded; `None` at the end of the sound. Instead of [`Sound::start`] and [`Sound::next`], and never with a trim.
+    pub fn packet(&mut self) -> Result<Option<Packet<'_>>, Error> {
+        let Sound { reader, stream, .. } = self;
+        reader.interrupted()?;
+        reader.packet().map_err(|failed| undecodable(failed, stream))
+    }
+
+    /// So many samples of a packet will be heard: they count as if they had been decoded.
+    pub fn passed(&mut self, samples: usize) {
+        self.cut.take(samples);
     }
 
     /// Once the end is reached: was there any sound, was it whole, and was the wanted piece in it?

@@ -59,6 +59,23 @@ pub(crate) struct Block<'a> {
     pub right: Option<&'a mut [f32]>,
 }
 
+/// A packet, borrowed from libav until the next call, and what libav's decoder would be told to drop of its sound.
+pub(crate) struct Packet<'a> {
+    pub bytes: &'a [u8],
+    pub drops: Drops,
+}
+
+/// What is decoded and not heard, in samples per channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Drops {
+    /// All of the packet, as an edit list says.
+    pub all: bool,
+    /// So many from here on, in this packet and the next ones; `None`: what was said before holds.
+    pub from_here: Option<u64>,
+    /// So many at its end.
+    pub at_end: u64,
+}
+
 impl<'s, 'w> Reader<'s, 'w> {
     pub fn new(source: &'s dyn Source, pulse: &'s Pulse<'w>) -> Result<Reader<'s, 'w>, Error> {
         let size = source.len().map_err(Error::read_failed)?;
@@ -226,6 +243,26 @@ impl<'s, 'w> Reader<'s, 'w> {
         // SAFETY: a stream is chosen.
         let more = self.result(unsafe { ffi::engine_skip(self.raw.as_ptr(), &mut duration_us) })?;
         Ok(more.then(|| micros(duration_us)))
+    }
+
+    /// The next packet, not decoded; `None` at the end.
+    pub fn packet(&mut self) -> Result<Option<Packet<'_>>, Failed> {
+        let mut raw = ffi::Packet { bytes: std::ptr::null(), size: 0, unheard: 0, skip: -1, discard: 0 };
+        // SAFETY: a stream is chosen.
+        let more = self.result(unsafe { ffi::engine_next_packet(self.raw.as_ptr(), &mut raw) })?;
+        let drops = Drops {
+            all: raw.unheard != 0,
+            from_here: u64::try_from(raw.skip).ok(),
+            at_end: u64::try_from(raw.discard).unwrap_or(0),
+        };
+        let size = usize::try_from(raw.size).unwrap_or(0);
+        let bytes = if raw.bytes.is_null() || size == 0 {
+            &[]
+        } else {
+            // SAFETY: libav holds `size` bytes there until the next call, which `&mut self` rules out while the packet lives.
+            unsafe { std::slice::from_raw_parts(raw.bytes, size) }
+        };
+        Ok(more.then_some(Packet { bytes, drops }))
     }
 
     /// Decodes the first frame: its sample rate and channels, `None` when there is none.

@@ -82,6 +82,22 @@ pub(crate) fn with_rate_index([sync, kind, rates, mode]: [u8; 4], index: u8) -> 
     [sync, kind, rates & 0x0f | index << 4, mode]
 }
 
+/// Whether a checksum of two bytes stands between header and side information.
+pub(crate) fn has_checksum([_, kind, ..]: [u8; 4]) -> bool {
+    kind & 1 == 0
+}
+
+/// The same header, of a frame without a checksum.
+pub(crate) fn without_checksum([sync, kind, rates, mode]: [u8; 4]) -> [u8; 4] {
+    [sync, kind | 1, rates, mode]
+}
+
+/// The same header with the lowest bit rate, from its own one on, whose frames have so much room behind their side information.
+pub(crate) fn with_room(header: [u8; 4], room: usize) -> Option<[u8; 4]> {
+    let raised = (rate_index(header)..=14).map(|index| with_rate_index(header, index));
+    raised.into_iter().find(|raised| Header::parse(*raised).is_some_and(|h| h.size >= h.content() + room))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! The Info frame: a silent first frame in which LAME says how long the stream is.
 
-use super::frame::Header;
+use super::frame::{Header, with_room, without_checksum};
 
 /// What LAME's tag says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,36 @@ impl Info {
             music_crc: two(152),
         })
     }
+}
+
+/// Bytes of LAME's tag.
+const TAG: usize = 156;
+
+/// An Info frame for frames like the one with this header, for [`Tally::fill_in`]. It says nothing of an encoder: whose frames these are is not
+/// known, and no version stands behind the name by which players know the tag.
+pub(crate) fn blank(like: [u8; 4], is_constant: bool, delay: u16) -> Option<Vec<u8>> {
+    let [sync, kind, rates, mode] = with_room(without_checksum(like), TAG)?;
+    // Without padding, and with no trick of joint stereo.
+    let head = [sync, kind, rates & 0xfc, mode & 0xcf];
+    let header = Header::parse(head).filter(|header| header.size >= header.content() + TAG)?;
+    let mut frame = vec![0; header.size];
+    frame[..4].copy_from_slice(&head);
+    let tag = &mut frame[header.content()..];
+    tag[..4].copy_from_slice(if is_constant { b"Info" } else { b"Xing" });
+    tag[4..8].copy_from_slice(&ALL_FIELDS);
+    tag[120..129].copy_from_slice(b"LAME     ");
+    tag[129] = is_constant.into(); // The method: 1 is a constant bit rate, 0 is unknown.
+    tag[141..143].copy_from_slice(&(delay << 4).to_be_bytes());
+    let frequency = match header.sample_rate {
+        48_000 => 2,
+        44_100 => 1,
+        _ => 0,
+    };
+    let mode = if header.channels == 1 { 0 } else { 7 }; // 7: undefined.
+    tag[144] = frequency << 6 | mode << 2;
+    let crc = crc16(0, &frame[..header.content() + TAG - 2]);
+    frame[header.content() + TAG - 2..][..2].copy_from_slice(&crc.to_be_bytes());
+    Some(frame)
 }
 
 /// What an Info frame is made of, gathered while the frames behind it are written.

@@ -3,9 +3,11 @@
 //! Formats: frame headers by ISO/IEC 11172-3 and 13818-3, ID3v2 by id3.org, the Info frame by the description of LAME's tag
 //! (<http://gabriel.mp3-tech.org/mp3infotag.html>) as LAME 3.100 writes it.
 
+pub(crate) mod foreign;
 mod frame;
 mod info;
 pub(crate) mod pack;
+pub(crate) mod splice;
 pub(crate) mod unpack;
 
 use std::io::{self, BufReader, Read};

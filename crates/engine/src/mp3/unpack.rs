@@ -41,7 +41,10 @@ impl Frame {
         (0..usize::from(header.channels)).all(|channel| {
             let last = window(&header, &self.side, header.granules() - 1, channel);
             let first = window(&next_header, &next.side, 0, channel);
-            matches!((last, first), (NORMAL | STOP, NORMAL | START) | (START | SHORT, SHORT | STOP))
+            matches!(
+                (last, first),
+                (Some(NORMAL | STOP), Some(NORMAL | START)) | (Some(START | SHORT), Some(SHORT | STOP))
+            )
         })
     }
 }
@@ -103,7 +106,7 @@ fn take(header: &Header, head: [u8; 4], frame: &[u8], reservoir: &mut Vec<u8>) -
 }
 
 /// `main_data_begin` of the side information, which is 0 afterwards.
-fn take_main_data_begin(header: &Header, side: &mut [u8]) -> u16 {
+pub(super) fn take_main_data_begin(header: &Header, side: &mut [u8]) -> u16 {
     if header.granules() == 2 {
         let begin = u16::from(side[0]) << 1 | u16::from(side[1] >> 7);
         (side[0], side[1]) = (0, side[1] & 0x7f);
@@ -124,7 +127,7 @@ pub(super) fn put_main_data_begin(header: &Header, side: &mut [u8], begin: usize
 }
 
 /// Where in the side information, in bits, this granule's part for this channel begins.
-fn granule_at(header: &Header, granule: usize, channel: usize) -> usize {
+pub(super) fn granule_at(header: &Header, granule: usize, channel: usize) -> usize {
     let channels = usize::from(header.channels);
     let number = granule * channels + channel;
     match (header.granules(), channels) {
@@ -136,19 +139,22 @@ fn granule_at(header: &Header, granule: usize, channel: usize) -> usize {
 }
 
 /// `part2_3_length` of all granules and channels: the bits of the frame's main data.
-fn main_bits(header: &Header, side: &[u8]) -> usize {
+pub(super) fn main_bits(header: &Header, side: &[u8]) -> usize {
     let channels = usize::from(header.channels);
     let all = (0..header.granules()).flat_map(|granule| (0..channels).map(move |channel| (granule, channel)));
     all.map(|(granule, channel)| bits(side, granule_at(header, granule, channel), 12) as usize).sum()
 }
 
-/// The window of this granule and channel.
-fn window(header: &Header, side: &[u8], granule: usize, channel: usize) -> u32 {
+/// The window of this granule and channel; `None` for the one that the standard forbids.
+pub(super) fn window(header: &Header, side: &[u8], granule: usize, channel: usize) -> Option<u32> {
     let scale_factors = if header.granules() == 2 { 4 } else { 9 };
     let switching = granule_at(header, granule, channel) + 12 + 9 + 8 + scale_factors;
-    if bits(side, switching, 1) == 0 { NORMAL } else { bits(side, switching + 1, 2) }
+    if bits(side, switching, 1) == 0 {
+        return Some(NORMAL);
+    }
+    Some(bits(side, switching + 1, 2)).filter(|window| *window != NORMAL)
 }
 
-fn bits(bytes: &[u8], at: usize, count: usize) -> u32 {
+pub(super) fn bits(bytes: &[u8], at: usize, count: usize) -> u32 {
     (at..at + count).fold(0, |value, bit| value << 1 | u32::from(bytes[bit / 8] >> (7 - bit % 8) & 1))
 }
