@@ -120,7 +120,7 @@ fn copied_behind(
     output.write(tag)?;
     output.write(&scanned.info)?;
     copy::write(&mut sound, scanned, |bytes| output.write(bytes), |sound| course.copied(sound))?;
-    output.flush()?;
+    output.finish(tag.len() as u64, &scanned.info)?;
     Ok(Made { samples: scanned.samples, sample_rate: scanned.sample_rate, channels: scanned.channels })
 }
 

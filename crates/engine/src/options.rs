@@ -54,7 +54,7 @@ fn is_default(value: &bool) -> bool {
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
     /// VBR V2 at LAME's quality 3, about 190 kbit/s for stereo music, at the source's own sample rate where MP3 can
-    /// carry it; mono stays mono, more than two channels become stereo.
+    /// carry it; mono stays mono, more than two channels become stereo. What is MP3 already is copied, unless something else is asked for.
     #[default]
     Music,
     /// For talks, lectures, audio books: VBR V5 in mono, about 60 kbit/s, at the source's own sample rate.

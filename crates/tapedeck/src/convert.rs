@@ -270,5 +270,6 @@ fn told(file: &Path, output: &Path, summary: &Summary) -> String {
     } else {
         format!("{minutes}:{seconds:02}")
     };
-    format!("{} -> {} ({duration}, {})", file.display(), output.display(), HumanBytes(summary.bytes))
+    let copied = if summary.copied { ", copied: it is MP3 already" } else { "" };
+    format!("{} -> {} ({duration}, {}{copied})", file.display(), output.display(), HumanBytes(summary.bytes))
 }

@@ -80,7 +80,7 @@ fn copy(
     let mut is_first = true;
     while let Some(packet) = sound.packet()? {
         let drops = packet.drops;
-        let frame = foreign.take(packet.bytes)?;
+        let Some(frame) = foreign.take(packet.bytes)? else { continue };
         let header = frame.parsed();
         if std::mem::take(&mut is_first) {
             sound.deliver(header.sample_rate, header.channels);

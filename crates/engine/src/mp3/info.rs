@@ -195,6 +195,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_blank_info_frame_is_one_in_every_format() {
+        for kind in [0xfa, 0xfb, 0xf3, 0xe3] {
+            for (rates, mode) in (0x10..=0xef).step_by(2).flat_map(|rates| [(rates, 0x64), (rates, 0xc0)]) {
+                let like = [0xff, kind, rates, mode];
+                let Some(frames) = Header::parse(like) else { continue };
+                let info = blank(like, true, 1105).unwrap();
+                let header = Header::parse([info[0], info[1], info[2], info[3]]).unwrap();
+                assert!(header.same_format(&frames) && header.size == info.len(), "{like:x?}");
+                assert_eq!(Info::parse(&header, &info).unwrap().delay, 1105, "{like:x?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_checksum_is_the_catalogues_arc() {
         assert_eq!(crc16(0, b"123456789"), 0xbb3d);
     }

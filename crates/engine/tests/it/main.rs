@@ -4,6 +4,7 @@
 
 mod against_ffmpeg;
 mod checker;
+mod copy;
 mod damaged;
 mod generated;
 mod golden;
