@@ -30,31 +30,37 @@ impl Hearing {
 mod tests {
     use super::*;
 
-    fn heard(of: &[Drops]) -> Vec<Range<u64>> {
+    fn heard(of: &[Drops]) -> Vec<(u64, u64)> {
         let mut hearing = Hearing::default();
-        of.iter().map(|drops| hearing.of(*drops, 100)).collect()
+        of.iter().map(|drops| hearing.of(*drops, 100)).map(|heard| (heard.start, heard.end)).collect()
     }
 
     const NONE: Drops = Drops { all: false, from_here: None, at_end: 0 };
 
     #[test]
     fn what_is_dropped_at_the_start_may_be_more_than_a_frame() {
-        assert_eq!(heard(&[Drops { from_here: Some(150), ..NONE }, NONE, NONE]), [100..100, 50..100, 0..100]);
-        assert_eq!(heard(&[Drops { from_here: Some(100), ..NONE }, NONE]), [100..100, 0..100]);
+        assert_eq!(
+            heard(&[Drops { from_here: Some(150), ..NONE }, NONE, NONE]),
+            [(100, 100), (50, 100), (0, 100)]
+        );
+        assert_eq!(heard(&[Drops { from_here: Some(100), ..NONE }, NONE]), [(100, 100), (0, 100)]);
     }
 
     #[test]
     fn frames_before_an_edit_count_for_what_is_dropped() {
         let all = Drops { all: true, ..NONE };
-        assert_eq!(heard(&[Drops { from_here: Some(150), ..all }, NONE, NONE]), [100..100, 50..100, 0..100]);
-        assert_eq!(heard(&[all, NONE]), [100..100, 0..100]);
+        assert_eq!(
+            heard(&[Drops { from_here: Some(150), ..all }, NONE, NONE]),
+            [(100, 100), (50, 100), (0, 100)]
+        );
+        assert_eq!(heard(&[all, NONE]), [(100, 100), (0, 100)]);
     }
 
     #[test]
     fn what_is_dropped_at_the_end_is_so_much_or_nothing() {
-        assert_eq!(heard(&[Drops { at_end: 30, ..NONE }]), [0..70]);
-        assert_eq!(heard(&[Drops { at_end: 100, ..NONE }]), [0..0]);
-        assert_eq!(heard(&[Drops { at_end: 101, ..NONE }]), [0..100]);
-        assert_eq!(heard(&[Drops { at_end: 60, from_here: Some(50), ..NONE }]), [50..100]);
+        assert_eq!(heard(&[Drops { at_end: 30, ..NONE }]), [(0, 70)]);
+        assert_eq!(heard(&[Drops { at_end: 100, ..NONE }]), [(0, 0)]);
+        assert_eq!(heard(&[Drops { at_end: 101, ..NONE }]), [(0, 100)]);
+        assert_eq!(heard(&[Drops { at_end: 60, from_here: Some(50), ..NONE }]), [(50, 100)]);
     }
 }
