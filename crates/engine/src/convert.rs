@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::copy;
 use crate::decode::{Block, Length, Sound};
-use crate::encode::{Encoder, Outlet, Work, id3v2};
+use crate::encode::{Encoder, Lame, Outlet, Work, id3v2};
 use crate::io::HEAD;
 use crate::mp3::splice::Spliced;
 use crate::pass::{self, Course, Pass};
+use crate::peaks::{PeakMeter, Peaks};
 use crate::pulse::Pulse;
 use crate::{Error, Limits, Options, Progress, Sink, Source};
 
@@ -36,6 +37,8 @@ pub struct Summary {
     pub copied: bool,
     /// Bytes that were read of the video, those read twice counted twice; by [`crate::Input::Ranges`], what the source gave.
     pub bytes_read: u64,
+    /// The picture of its waveform; `None` where the sound was not decoded.
+    pub peaks: Option<Peaks>,
 }
 
 impl Summary {
@@ -78,7 +81,7 @@ pub fn convert(
     let course = course(&sound, 1.0);
     let mut output = Output { sink, pending: Vec::new(), bytes: 0, limit: limits.output };
     let copied = scanned.is_some();
-    let Made { samples, sample_rate, channels } = match scanned {
+    let Made { samples, sample_rate, channels, peaks } = match scanned {
         Some(scanned) => copied_behind(&tag, sound, &scanned, &course, &mut output)?,
         None => {
             let pass = Pass::begin(sound, length, course, options)?;
@@ -88,7 +91,7 @@ pub fn convert(
     pulse.note(1.0, time(samples, sample_rate));
     pulse.tell();
     let (bytes, bytes_read) = (output.bytes, source.bytes.get());
-    Ok(Summary { samples, sample_rate, channels, bytes, container, codec, copied, bytes_read })
+    Ok(Summary { samples, sample_rate, channels, bytes, container, codec, copied, bytes_read, peaks })
 }
 
 /// What is in the MP3.
@@ -96,6 +99,7 @@ struct Made {
     samples: u64,
     sample_rate: u32,
     channels: u8,
+    peaks: Option<Peaks>,
 }
 
 /// The tag that stands before the sound.
@@ -121,7 +125,8 @@ fn copied_behind(
     output.write(&scanned.info)?;
     copy::write(&mut sound, scanned, |bytes| output.write(bytes), |sound| course.copied(sound))?;
     output.finish(tag.len() as u64, &scanned.info)?;
-    Ok(Made { samples: scanned.samples, sample_rate: scanned.sample_rate, channels: scanned.channels })
+    let Spliced { samples, sample_rate, channels, .. } = *scanned;
+    Ok(Made { samples, sample_rate, channels, peaks: None })
 }
 
 /// Writes the tag and what is encoded: decodes in this thread and encodes in others, to the end of the sound.
@@ -134,6 +139,7 @@ fn encoded_behind(
 ) -> Result<Made, Error> {
     output.write(tag)?;
     let Pass { mut sound, length, format, course } = pass;
+    let (scale, mut meter) = (Lame::scale(&format)?, PeakMeter::new());
     let (samples, info) = std::thread::scope(|scope| {
         let mut encoder = Encoder::new(scope, &format, threads)?;
         output.write(encoder.place_holder())?;
@@ -141,6 +147,7 @@ fn encoded_behind(
         while let Some(Block { left, mut right }) = sound.next()? {
             tame(left, gain);
             right.iter_mut().for_each(|right| tame(right, gain));
+            meter.add(left, right.as_deref());
             encoder.push(left, right.as_deref(), &mut outlet)?;
             outlet.place = sound.place();
             course.decoded(&sound)?;
@@ -149,7 +156,8 @@ fn encoded_behind(
         encoder.finish(&mut outlet)
     })?;
     output.finish(tag.len() as u64, &info)?;
-    Ok(Made { samples, sample_rate: format.sample_rate, channels: format.channels })
+    let peaks = Some(meter.finish(format.sample_rate, scale));
+    Ok(Made { samples, sample_rate: format.sample_rate, channels: format.channels, peaks })
 }
 
 /// What comes out of the encoder, and how far it is.

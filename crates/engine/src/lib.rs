@@ -23,6 +23,7 @@ mod loudness;
 pub mod mp3;
 mod options;
 mod pass;
+mod peaks;
 mod process;
 mod pulse;
 
@@ -30,6 +31,7 @@ pub use convert::{Summary, convert};
 pub use error::{Code, Error, Kind};
 pub use io::{FileSink, Sink, Source};
 pub use options::{Limits, Loudness, Options, Preset, Quality, Trim};
+pub use peaks::Peaks;
 pub use process::{Cancel, Engine, Input, Sandbox, UnknownSandbox, engine_main};
 #[doc(hidden)]
 pub use process::{Layer, engine_main_probing};

@@ -179,6 +179,10 @@ impl Watcher<'_> {
         let fault = match (done, head) {
             (Some(summary), Some((offset, head))) if status.success() => {
                 let fits = offset.saturating_add(head.len() as u64) <= HEAD.min(*bytes);
+                let peaks = summary.peaks.as_ref();
+                if peaks.is_some_and(|peaks| !peaks.fit(summary.samples, summary.sample_rate)) {
+                    return Err(crashed().because("the engine process sent peaks that are not of its sound"));
+                }
                 if fits && summary.bytes == *bytes && summary.samples > 0 {
                     self.sink.rewrite_head(*offset, head).map_err(Error::write_failed)?;
                     return Ok(summary.clone());

@@ -11,6 +11,7 @@ mod golden;
 mod hostile;
 mod joins;
 mod options;
+mod peaks;
 mod process;
 mod ranges;
 mod sandbox;

@@ -144,10 +144,15 @@ fn fake(script: &str) -> Result<Summary, Error> {
 #[test]
 fn a_process_that_lies_or_dies_is_not_believed() {
     let ready = r#"echo '"ready"' >&3;"#;
-    let done = |bytes| {
+    let done_with = |bytes, peaks: &str| {
         format!(
-            r#"echo '{{"head":{{"offset":0,"bytes":[1]}}}}' >&3; echo '{{"done":{{"samples":1,"sample_rate":8000,"channels":1,"bytes":{bytes},"container":"","codec":"","bytes_read":0}}}}' >&3;"#
+            r#"echo '{{"head":{{"offset":0,"bytes":[1]}}}}' >&3; echo '{{"done":{{"samples":1,"sample_rate":8000,"channels":1,"bytes":{bytes},"container":"","codec":"","bytes_read":0,"peaks":{peaks}}}}}' >&3;"#
         )
+    };
+    let done = |bytes| done_with(bytes, "null");
+    let peaks = |pairs| {
+        let peaks = format!(r#"{{"sample_rate":8000,"samples_per_peak":2,"peaks":[{pairs}]}}"#);
+        format!("{ready} printf abc; {} exit 0", done_with(3, &peaks))
     };
     let cases = [
         ("exit 1".to_owned(), Err(Code::EngineNotStarted)),
@@ -158,6 +163,10 @@ fn a_process_that_lies_or_dies_is_not_believed() {
         (format!("{ready} printf abc; {} exit 0", done(3)), Ok(())),
         (format!("{ready} printf abc; {} exit 0", done(4)), Err(Code::EngineCrashed)),
         (format!("{ready} printf abc; {} exit 1", done(3)), Err(Code::EngineCrashed)),
+        (peaks("[-3,7]"), Ok(())),
+        (peaks("[7,-3]"), Err(Code::EngineCrashed)),
+        (peaks("[-3,700]"), Err(Code::EngineCrashed)),
+        (peaks("[-3,7],[-3,7]"), Err(Code::EngineCrashed)),
         (format!("{ready} exec 1>&- 3>&-; while :; do :; done"), Err(Code::EngineCrashed)),
         (format!("{ready} while :; do :; done"), Err(Code::EngineStalled)),
         (
