@@ -101,7 +101,7 @@ pub struct Serve {
 /// `tapedeck convert`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 all converted; 1 a file cannot be converted; 2 wrong usage; 3 the MP3 exists already; 4 a file cannot be read or written; 130 interrupted. With several files the first failure's code; the others are converted all the same.\n\nAn MP3 appears when it is whole, or not at all."
+    after_help = "Exit codes: 0 all converted; 1 a file cannot be converted, or has no peaks; 2 wrong usage; 3 the MP3 (or the file of peaks) exists already; 4 a file cannot be read or written; 130 interrupted. With several files the first failure's code; the others are converted all the same.\n\nAn MP3 appears when it is whole, or not at all."
 )]
 pub struct Convert {
     /// Videos (or sound files) to convert
@@ -110,6 +110,9 @@ pub struct Convert {
     /// Where to write; without it, beside the file with the ending .mp3. With several files: a folder
     #[arg(short, long, value_name = "MP3")]
     pub output: Option<PathBuf>,
+    /// Write the peaks for a picture of the waveform, too: JSON as audiowaveform makes it, for peaks.js, wavesurfer.js and others. With several files: a folder
+    #[arg(long, value_name = "JSON")]
+    pub peaks: Option<PathBuf>,
     /// Files that are converted at once. Without it: one for each processor
     #[arg(short, long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub jobs: usize,
@@ -119,7 +122,7 @@ pub struct Convert {
     /// Where the kernel lacks a layer of the engine's sandbox: required (convert nothing) or best-effort (convert without it)
     #[arg(long, default_value_t, value_name = "HOW")]
     pub sandbox: engine::Sandbox,
-    /// Overwrite an MP3 that exists
+    /// Overwrite an MP3 (and a file of peaks) that exists
     #[arg(short, long)]
     pub force: bool,
     /// No progress, no summary: errors alone

@@ -1,5 +1,6 @@
 //! `tapedeck convert`: files here and now, without a server. An MP3 appears whole, or not at all.
 
+mod places;
 mod target;
 mod wishes;
 
@@ -8,12 +9,13 @@ pub use wishes::Wishes;
 use crate::cli::Convert;
 use engine::{Cancel, Code, Engine, FileSink, Input, Limits, Options, Summary};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use places::{Places, places};
 use std::{
     collections::BTreeMap,
     fs::File,
-    io,
+    io::{self, Write},
     num::NonZero,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     sync::{Mutex, PoisonError},
 };
@@ -22,6 +24,7 @@ use target::Target;
 /// Why a file was not converted; the number is the exit code.
 enum Failure {
     Unconvertible(engine::Error),
+    NoPeaks,
     Usage(String),
     Exists(String),
     Io(String),
@@ -31,7 +34,7 @@ enum Failure {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Failure::Unconvertible(_) => 1,
+            Failure::Unconvertible(_) | Failure::NoPeaks => 1,
             Failure::Usage(_) => 2,
             Failure::Exists(_) => 3,
             Failure::Io(_) => 4,
@@ -42,6 +45,9 @@ impl Failure {
     fn text(&self) -> String {
         match self {
             Failure::Unconvertible(error) => format!("{} ({})", error.text, error.code.as_str()),
+            Failure::NoPeaks => {
+                "its sound is copied, not decoded, so there are no peaks; leave --peaks out, or choose a quality such as --vbr 2".into()
+            }
             Failure::Usage(text) | Failure::Exists(text) | Failure::Io(text) => text.clone(),
             Failure::Interrupted => "interrupted; nothing was written".into(),
         }
@@ -60,7 +66,7 @@ pub fn run(wish: &Convert) -> ExitCode {
         }
     };
     let planned = wish.wishes.options().map_err(|error| Failure::Usage(error.text));
-    let (options, outputs) = match planned.and_then(|options| Ok((options, outputs(wish)?))) {
+    let (options, places) = match planned.and_then(|options| Ok((options, places(wish)?))) {
         Ok(planned) => planned,
         Err(failure) => {
             eprintln!("tapedeck: {}", failure.text());
@@ -69,7 +75,7 @@ pub fn run(wish: &Convert) -> ExitCode {
     };
     let shown = if wish.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bars = MultiProgress::with_draw_target(shown);
-    let batch = Batch { wish, options, outputs, engine, cancel, bars };
+    let batch = Batch { wish, options, places, engine, cancel, bars };
     ExitCode::from(batch.run())
 }
 
@@ -77,8 +83,8 @@ pub fn run(wish: &Convert) -> ExitCode {
 struct Batch<'a> {
     wish: &'a Convert,
     options: Options,
-    /// Where each file's MP3 goes.
-    outputs: Vec<PathBuf>,
+    /// Where goes what is made of each file.
+    places: Vec<Places>,
     engine: Engine,
     cancel: Cancel,
     bars: MultiProgress,
@@ -139,13 +145,14 @@ impl Batch<'_> {
     /// Converts a file, encoding on so many threads unless the command says how many.
     fn convert(&self, place: usize, threads: usize) -> Result<(), Failure> {
         let Batch { wish, options, engine, cancel, .. } = self;
-        let (file, output) = (&wish.files[place], &self.outputs[place]);
+        let (file, places) = (&wish.files[place], &self.places[place]);
+        let output = &places.mp3;
         let input = File::open(file).map_err(|error| Failure::Io(format!("cannot be read: {error}")))?;
         if input.metadata().is_ok_and(|facts| facts.is_dir()) {
             return Err(Failure::Io("is a folder; name the files in it".into()));
         }
-        check_output(wish, file, output)?;
-        let target = Target::beside(output).map_err(|error| cannot_write(output, &error))?;
+        let target = begin(wish, file, output)?;
+        let peaks_target = places.peaks.as_deref().map(|peaks| begin(wish, file, peaks)).transpose()?;
         let mut sink = FileSink::new(target.file().map_err(|error| cannot_write(output, &error))?);
         let title = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let options = Options { title, ..options.clone() };
@@ -160,10 +167,14 @@ impl Batch<'_> {
             Code::ReadFailed | Code::WriteFailed => Failure::Io(with_cause(&error)),
             _ => Failure::Unconvertible(error),
         })?;
-        target.publish(output, wish.force).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => exists(output),
-            _ => cannot_write(output, &error),
-        })?;
+        // The peaks first: where they cannot be had, there is no MP3 either.
+        if let (Some(target), Some(place)) = (peaks_target, &places.peaks) {
+            let peaks = summary.peaks.as_ref().ok_or(Failure::NoPeaks)?;
+            let written = target.file().and_then(|mut file| file.write_all(peaks.to_json().as_bytes()));
+            written.map_err(|error| cannot_write(place, &error))?;
+            publish(wish, target, place)?;
+        }
+        publish(wish, target, output)?;
         if !wish.quiet {
             self.bars.suspend(|| println!("{}", told(file, output, &summary)));
         }
@@ -186,42 +197,24 @@ fn cancel_on_ctrl_c(cancel: Cancel) {
     });
 }
 
-/// Where each file's MP3 goes.
-fn outputs(wish: &Convert) -> Result<Vec<PathBuf>, Failure> {
-    let into_folder = wish.output.as_deref().filter(|output| output.is_dir());
-    if wish.files.len() > 1 && wish.output.is_some() && into_folder.is_none() {
-        return Err(Failure::Usage("with several files, -o names a folder that exists".into()));
-    }
-    let beside = |file: &Path| file.with_extension("mp3");
-    let outputs: Vec<PathBuf> = wish
-        .files
-        .iter()
-        .map(|file| match (into_folder, &wish.output) {
-            (Some(folder), _) => folder.join(beside(file).file_name().unwrap_or_default()),
-            (None, Some(output)) => output.clone(),
-            (None, None) => beside(file),
-        })
-        .collect();
-    for (place, output) in outputs.iter().enumerate() {
-        if let Some(earlier) = outputs[..place].iter().position(|earlier| earlier == output) {
-            let (one, other) = (wish.files[earlier].display(), wish.files[place].display());
-            let text = format!(
-                "{one} and {other} would both become {}; convert them one by one with -o",
-                output.display()
-            );
-            return Err(Failure::Usage(text));
-        }
-    }
-    Ok(outputs)
+/// A file in the making, where one may be made.
+fn begin(wish: &Convert, file: &Path, output: &Path) -> Result<Target, Failure> {
+    check_output(wish, file, output)?;
+    Target::beside(output).map_err(|error| cannot_write(output, &error))
 }
 
-/// Said before the work, not after it.
+fn publish(wish: &Convert, target: Target, output: &Path) -> Result<(), Failure> {
+    target.publish(output, wish.force).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(output),
+        _ => cannot_write(output, &error),
+    })
+}
+
+/// Said before the work, not after it. `output` is the MP3, or its peaks.
 fn check_output(wish: &Convert, file: &Path, output: &Path) -> Result<(), Failure> {
     let same = |a: &Path, b: &Path| a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
     if same(file, output) {
-        return Err(Failure::Usage(
-            "the MP3 would take the place of its own source; name another with -o".into(),
-        ));
+        return Err(Failure::Usage(format!("{} is the source itself; name another file", output.display())));
     }
     if output.is_dir() {
         return Err(Failure::Usage(format!("{} is a folder; name a file in it", output.display())));
@@ -230,7 +223,7 @@ fn check_output(wish: &Convert, file: &Path, output: &Path) -> Result<(), Failur
 }
 
 fn exists(output: &Path) -> Failure {
-    Failure::Exists(format!("{} exists already; --force overwrites it, -o names another", output.display()))
+    Failure::Exists(format!("{} exists already; --force overwrites it; or name another", output.display()))
 }
 
 fn cannot_write(output: &Path, error: &io::Error) -> Failure {

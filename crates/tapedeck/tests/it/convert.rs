@@ -83,7 +83,7 @@ fn what_exists_is_not_overwritten_unless_it_is_said() {
     engine::mp3::check(fs::File::open(dir.path().join("mp4__sample.mp3")).unwrap()).unwrap();
     let mp3 = folder(&["mp3__bear-id3.mp3"]);
     let (code, said) = convert(mp3.path(), &["mp3__bear-id3.mp3", "--force"]);
-    assert!(code == 2 && said.contains("own source"), "{code}: {said}");
+    assert!(code == 2 && said.contains("the source itself"), "{code}: {said}");
 }
 
 #[test]
@@ -192,6 +192,45 @@ fn flags_say_what_the_mp3_is_to_be() {
         assert!(ended == code && said.contains(word), "{flags:?}: {ended}, {said}");
     }
     assert_eq!(names(dir.path()), ["bbb_480p_30s.mp4", "out.mp3"]);
+}
+
+#[test]
+fn peaks_are_written_where_it_is_said() {
+    let dir = folder(&["bbb_480p_30s.mp4", "wav__sample.wav"]);
+    let peaks = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(dir.path().join(name)).unwrap()).unwrap()
+    };
+    assert_eq!(
+        convert(dir.path(), &["bbb_480p_30s.mp4", "--peaks", "wave.json", "--quiet"]),
+        (0, String::new())
+    );
+    let found = peaks("wave.json");
+    let number = |key: &str| found[key].as_u64().unwrap();
+    assert_eq!((number("version"), number("channels"), number("bits")), (2, 1, 8), "{found}");
+    let mp3 = engine::mp3::check(fs::File::open(dir.path().join("bbb_480p_30s.mp3")).unwrap()).unwrap();
+    assert_eq!(number("sample_rate"), u64::from(mp3.sample_rate));
+    assert_eq!(number("length"), mp3.samples.div_ceil(number("samples_per_pixel")));
+    assert_eq!(found["data"].as_array().unwrap().len() as u64, number("length") * 2);
+
+    fs::create_dir(dir.path().join("out")).unwrap();
+    let files = ["bbb_480p_30s.mp4", "wav__sample.wav", "-o", "out", "--peaks", "out"];
+    assert_eq!(convert(dir.path(), &files).0, 0);
+    let made = ["bbb_480p_30s.json", "bbb_480p_30s.mp3", "wav__sample.json", "wav__sample.mp3"];
+    assert_eq!(names(&dir.path().join("out")), made);
+    assert_eq!(peaks("out/bbb_480p_30s.json"), found);
+
+    let before = names(dir.path());
+    for (arguments, code, word) in [
+        (&["wav__sample.wav", "--peaks", "wave.json"][..], 3, "wave.json exists"),
+        (&["wav__sample.wav", "--peaks", "nowhere/wave.json"], 4, "nowhere"),
+        (&["wav__sample.wav", "--peaks", "wav__sample.mp3"], 2, "both"),
+        (&["wav__sample.wav", "--peaks", "wav__sample.wav", "--force"], 2, "source"),
+        (&["wav__sample.wav", "bbb_480p_30s.mp4", "--peaks", "one.json"], 2, "--peaks names a folder"),
+    ] {
+        let (ended, said) = convert(dir.path(), arguments);
+        assert!(ended == code && said.contains(word), "{arguments:?} ended with {ended}: {said}");
+    }
+    assert_eq!(names(dir.path()), before, "nothing else was written");
 }
 
 fn children_of(pid: u32) -> Vec<u32> {
