@@ -1,6 +1,7 @@
 //! Videos and MP3s as files: written beside their place, synced, renamed into it, and the folder synced.
 //!
-//! `<bucket>/<id>.part` is a file in the making, `<bucket>/<id>` a committed one. Readers see only the latter.
+//! `<bucket>/<id>.part` is a file in the making, `<bucket>/<id>` a committed one. Readers see only the latter. An MP3's peaks are
+//! `<id>.peaks`, and in the making `<id>.peaks-part`: begun and deleted with the MP3's own draft, so that neither comes without the other.
 
 use crate::{blocking, folder::DataFolder, io_failed};
 use async_trait::async_trait;
@@ -46,6 +47,11 @@ fn part(path: &Path) -> PathBuf {
     path.with_extension("part")
 }
 
+/// Where the peaks of an MP3 stand, and where they are made.
+fn peaks(path: &Path) -> (PathBuf, PathBuf) {
+    (path.with_extension("peaks"), path.with_extension("peaks-part"))
+}
+
 /// Makes renames and deletions in `folder` durable.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
@@ -64,12 +70,18 @@ fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 impl Blobs for FileBlobs {
     async fn create(&self, blob: Blob) -> PortResult<Box<dyn BlobWriter>> {
         let path = self.path(blob);
-        let draft = part(&path);
-        let file = blocking("begin a file", move || File::create(draft)).await?;
+        let begun = path.clone();
+        let (file, peaks) = blocking("begin a file", move || {
+            let peaks = (blob.bucket == Bucket::Mp3s).then(|| File::create(peaks(&begun).1)).transpose()?;
+            Ok((File::create(part(&begun))?, peaks))
+        })
+        .await?;
         Ok(Box::new(FileWriter {
             blob,
             path,
             file: Arc::new(file),
+            peaks: peaks.map(Arc::new),
+            has_peaks: false,
             written: 0,
             buffer: Vec::with_capacity(PIECE),
         }))
@@ -104,6 +116,15 @@ impl Blobs for FileBlobs {
         blocking("open a video", move || Ok(if_there(File::open(path))?.map(engine::Input::File))).await
     }
 
+    async fn peaks(&self, blob: Blob) -> PortResult<Option<Bytes>> {
+        let (path, (peaks, _)) = (self.path(blob), peaks(&self.path(blob)));
+        blocking("read a file's peaks", move || {
+            // Without their MP3 they are those of one in the making.
+            Ok(if_there(fs::read(peaks))?.filter(|_| path.exists()).map(Bytes::from))
+        })
+        .await
+    }
+
     async fn delete(&self, blob: Blob) -> PortResult<()> {
         let path = self.path(blob);
         let folder = self.folder.bucket(blob.bucket);
@@ -111,6 +132,9 @@ impl Blobs for FileBlobs {
             // The draft first: a writer that is still at it can then no longer commit.
             if_there(fs::remove_file(part(&path)))?;
             if_there(fs::remove_file(&path))?;
+            let (peaks, peaks_part) = peaks(&path);
+            if_there(fs::remove_file(peaks_part))?;
+            if_there(fs::remove_file(peaks))?;
             sync_folder(&folder)
         })
         .await
@@ -141,6 +165,9 @@ struct FileWriter {
     blob: Blob,
     path: PathBuf,
     file: Arc<File>,
+    /// `None` for a video.
+    peaks: Option<Arc<File>>,
+    has_peaks: bool,
     /// Bytes that are in the file; more are in the buffer.
     written: u64,
     buffer: Vec<u8>,
@@ -176,11 +203,28 @@ impl BlobWriter for FileWriter {
         blocking("rewrite a file's head", move || file.write_all_at(&bytes, offset)).await
     }
 
+    async fn set_peaks(&mut self, peaks: Bytes) -> PortResult<()> {
+        let Some(file) = self.peaks.clone() else {
+            let text = format!("{} is no MP3", self.blob);
+            return Err(PortError::new(PortErrorKind::Refused, "write a file's peaks", text));
+        };
+        self.has_peaks = true;
+        blocking("write a file's peaks", move || {
+            file.set_len(0)?;
+            file.write_all_at(&peaks, 0)?;
+            file.sync_all()
+        })
+        .await
+    }
+
     async fn commit(mut self: Box<Self>) -> PortResult<()> {
         self.flush().await?;
-        let FileWriter { blob, path, file, .. } = *self;
+        let FileWriter { blob, path, file, peaks, has_peaks, .. } = *self;
         let bucket = blob.bucket;
         blocking("commit a file", move || {
+            if peaks.is_some() {
+                commit_peaks(&path, has_peaks)?;
+            }
             file.sync_all()?;
             failpoints::reach(if bucket == Bucket::Videos { "video.durable" } else { "mp3.durable" });
             fs::rename(part(&path), &path)?;
@@ -194,4 +238,14 @@ impl BlobWriter for FileWriter {
             _ => io_failed(format!("commit {blob}"), io::Error::other(error.source)),
         })
     }
+}
+
+/// Before the MP3 itself: nobody looks at them until that is there. Fails where the draft was deleted.
+fn commit_peaks(path: &Path, has_peaks: bool) -> io::Result<()> {
+    let (peaks, peaks_part) = peaks(path);
+    if has_peaks {
+        return fs::rename(peaks_part, peaks);
+    }
+    if_there(fs::remove_file(peaks_part))?;
+    if_there(fs::remove_file(peaks)).map(drop)
 }

@@ -6,6 +6,7 @@ mod events;
 mod file;
 mod form;
 mod page;
+mod peaks;
 mod session;
 mod upload;
 mod view;
@@ -112,6 +113,7 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/jobs/{id}/cancel", post(api::cancel))
         .route("/jobs/{id}/retry", post(api::retry))
         .route("/jobs/{id}/file", get(file::of_job))
+        .route("/jobs/{id}/peaks", get(peaks::of_job))
         .route("/events", get(events::stream))
         .fallback(api::no_such_route)
         .method_not_allowed_fallback(api::no_such_method);

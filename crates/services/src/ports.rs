@@ -175,7 +175,9 @@ pub trait Blobs: Send + Sync {
     async fn read(&self, blob: Blob, range: Range<u64>) -> PortResult<BoxStream<'static, PortResult<Bytes>>>;
     /// A committed file as the engine takes it; `None` where there is none.
     async fn engine_input(&self, blob: Blob) -> PortResult<Option<engine::Input>>;
-    /// Deletes the file and all that an unfinished writer left of it. Deleting what is not there is `Ok`.
+    /// The peaks that were committed with a file; `None` where there are none, or no such file.
+    async fn peaks(&self, blob: Blob) -> PortResult<Option<Bytes>>;
+    /// Deletes the file with its peaks, and all that an unfinished writer left of it. Deleting what is not there is `Ok`.
     async fn delete(&self, blob: Blob) -> PortResult<()>;
     /// All that is stored in a bucket, committed or not, for audits.
     async fn list(&self, bucket: Bucket) -> PortResult<Vec<Id>>;
@@ -188,6 +190,8 @@ pub trait BlobWriter: Send {
     async fn write(&mut self, bytes: Bytes) -> PortResult<()>;
     /// Overwrites bytes at the head, within the first [`HEAD`] bytes and within what was written.
     async fn rewrite_head(&mut self, offset: u64, bytes: Bytes) -> PortResult<()>;
+    /// Gives an MP3 its peaks, a few KiB, to be committed with it; those of an earlier call are replaced.
+    async fn set_peaks(&mut self, peaks: Bytes) -> PortResult<()>;
     /// Makes it durable, then visible. An error leaves it in doubt: delete it.
     async fn commit(self: Box<Self>) -> PortResult<()>;
 }

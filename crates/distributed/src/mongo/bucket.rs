@@ -82,6 +82,18 @@ impl GridBucket {
         }
     }
 
+    /// The peaks in the metadata of a committed file; `None` where another writer made it, or has put something else there.
+    pub(super) async fn peaks(&self, blob: Blob) -> PortResult<Option<Bytes>> {
+        let what = format!("read the peaks of {blob}");
+        let found = patiently(&what, FOR_FILES, |_| async {
+            let found = self.files.find_one(doc! { "_id": object_id(blob.id) });
+            call(found.projection(doc! { "metadata.peaks": 1 })).await
+        });
+        let Some(found) = found.await? else { return Ok(None) };
+        let peaks = found.get_document("metadata").ok().and_then(|about| about.get_binary("peaks").ok());
+        Ok(peaks.map(|peaks| Bytes::copy_from_slice(peaks.bytes)))
+    }
+
     /// Chunks of a file, in order.
     pub(super) async fn chunks(&self, facts: &Facts, wanted: Range<u64>) -> PortResult<Vec<Bytes>> {
         let what = format!("read {}", facts.blob);

@@ -92,6 +92,10 @@ impl Blobs for GridFs {
         Ok(self.source(blob).await?.map(|source| engine::Input::Ranges(Box::new(source))))
     }
 
+    async fn peaks(&self, blob: Blob) -> PortResult<Option<Bytes>> {
+        self.bucket(blob.bucket).peaks(blob).await
+    }
+
     async fn delete(&self, blob: Blob) -> PortResult<()> {
         let bucket = self.bucket(blob.bucket);
         let key = doc! { "_id": object_id(blob.id) };

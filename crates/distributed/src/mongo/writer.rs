@@ -66,6 +66,7 @@ pub(super) struct GridFsWriter {
     chunk: Vec<u8>,
     next: u32,
     full: Vec<RawDocumentBuf>,
+    peaks: Option<Bytes>,
     sending: Option<AbortOnDropHandle<PortResult<()>>>,
     /// A batch is lost: what is left is no file any more.
     broken: bool,
@@ -92,6 +93,7 @@ pub(super) async fn create(bucket: Arc<GridBucket>, blob: Blob) -> PortResult<Gr
         chunk: Vec::new(),
         next: 1,
         full: Vec::new(),
+        peaks: None,
         sending: None,
         broken: false,
         lived: Instant::now(),
@@ -193,10 +195,10 @@ impl Draft {
     }
 
     /// Adds the files document, then takes the draft away.
-    async fn publish(&self, length: u64) -> PortResult<()> {
+    async fn publish(&self, length: u64, peaks: Option<&Bytes>) -> PortResult<()> {
         let what = format!("commit {}", self.blob());
         let files = &self.bucket.files.clone_with_type::<Document>();
-        let document = &self.files_document(length);
+        let document = &self.files_document(length, peaks);
         patiently(&what, FOR_FILES, |_| async move {
             match call(files.insert_one(document)).await {
                 Err(failure) if failure.is_duplicate() => {
@@ -224,7 +226,7 @@ impl Draft {
         Ok(())
     }
 
-    fn files_document(&self, length: u64) -> Document {
+    fn files_document(&self, length: u64, peaks: Option<&Bytes>) -> Document {
         let mut document = doc! {
             "_id": object_id(self.id),
             "length": i64::try_from(length).unwrap_or(i64::MAX),
@@ -235,7 +237,12 @@ impl Draft {
             document.insert("filename", format!("{}.mp3", self.id));
             document.insert("contentType", "audio/mpeg");
         }
-        document.insert("metadata", doc! { "by": "tapedeck", "writer": self.name });
+        let mut metadata = doc! { "by": "tapedeck", "writer": self.name };
+        if let Some(peaks) = peaks {
+            let peaks = bson::Binary { subtype: BinarySubtype::Generic, bytes: peaks.to_vec() };
+            metadata.insert("peaks", peaks);
+        }
+        document.insert("metadata", metadata);
         document
     }
 
@@ -319,7 +326,7 @@ impl GridFsWriter {
         } else {
             "mp3.durable"
         });
-        draft.publish(length).await
+        draft.publish(length, self.peaks.as_ref()).await
     }
 }
 
@@ -354,6 +361,11 @@ impl BlobWriter for GridFsWriter {
             return Err(PortError::new(PortErrorKind::Refused, "rewrite a file's head", text));
         };
         place.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn set_peaks(&mut self, peaks: Bytes) -> PortResult<()> {
+        self.peaks = Some(peaks);
         Ok(())
     }
 

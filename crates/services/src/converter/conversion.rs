@@ -111,6 +111,9 @@ async fn convert(
         // Where the store failed, that the engine could not write is only the consequence.
         stored?;
         let summary = made.map_err(|error| failed_engine(&error))?;
+        if let Some(peaks) = &summary.peaks {
+            writer.set_peaks(peaks.to_json().into()).await?;
+        }
         failpoints::reach("conversion.written");
         writer.commit().await?;
         failpoints::reach("conversion.committed");

@@ -15,6 +15,9 @@ use axum::{
 };
 use std::{ops::Range, sync::Arc};
 
+/// Kept by its owner's browser alone, and asked for again each time: what is deleted is gone.
+pub(super) const CACHING: &str = "private, no-cache";
+
 /// Shown in the page, or saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disposition {
@@ -142,7 +145,7 @@ impl Gateway {
         out.insert(header::CONTENT_TYPE, HeaderValue::from_static("audio/mpeg"));
         out.insert(header::CONTENT_LENGTH, (part.end - part.start).into());
         out.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        out.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        out.insert(header::CACHE_CONTROL, HeaderValue::from_static(CACHING));
         out.insert(header::ETAG, ascii(etag.clone()));
         out.insert(header::CONTENT_DISPOSITION, ascii(content_disposition(disposition, &mp3.name)));
         if part != (0..mp3.size) {
@@ -152,7 +155,7 @@ impl Gateway {
     }
 }
 
-fn no_mp3(job: &Job) -> Problem {
+pub(super) fn no_mp3(job: &Job) -> Problem {
     match (job.state, &job.error) {
         (State::Expired, _) => Problem::new(
             StatusCode::GONE,
@@ -206,7 +209,7 @@ fn parse_range(text: &str, size: u64) -> Option<Range<u64>> {
     }
 }
 
-fn matches_etag(known: Option<&HeaderValue>, etag: &str) -> bool {
+pub(super) fn matches_etag(known: Option<&HeaderValue>, etag: &str) -> bool {
     let Some(known) = known.and_then(|known| known.to_str().ok()) else { return false };
     known.split(',').any(|known| {
         matches!(known.trim().trim_start_matches("W/"), "*") || known.trim().trim_start_matches("W/") == etag

@@ -183,6 +183,7 @@ pub async fn blobs(blobs: Arc<dyn Blobs>) {
         read_by_range(&*blobs, blob, &body).await;
         gone_when_deleted(&*blobs, blob).await;
     }
+    peaks_come_and_go_with_their_mp3(&*blobs).await;
     a_deleted_draft_cannot_be_committed(&*blobs).await;
     an_empty_file_is_a_file(&*blobs).await;
 }
@@ -247,6 +248,35 @@ async fn gone_when_deleted(blobs: &dyn Blobs, blob: Blob) {
     assert!(read(blobs, blob, 0..1).await.is_err());
     blobs.delete(blob).await.unwrap();
     assert!(!blobs.list(blob.bucket).await.unwrap().contains(&blob.id), "nothing is left of it");
+}
+
+async fn peaks_come_and_go_with_their_mp3(blobs: &dyn Blobs) {
+    let (with, without) = (Blob::mp3(mint()), Blob::mp3(mint()));
+    let mut writer = write(blobs, with, b"sound").await;
+    let peaks = Bytes::from(vec![7; 9000]);
+    writer.set_peaks(Bytes::from(vec![1; 9999])).await.unwrap();
+    writer.set_peaks(peaks.clone()).await.unwrap();
+    assert_eq!(blobs.peaks(with).await.unwrap(), None, "nobody sees them before the MP3");
+    writer.commit().await.unwrap();
+    write(blobs, without, b"sound").await.commit().await.unwrap();
+    assert_eq!(blobs.peaks(with).await.unwrap(), Some(peaks));
+    assert_eq!(blobs.peaks(without).await.unwrap(), None);
+    assert_eq!(blobs.size(with).await.unwrap(), Some(5), "they are no part of the MP3");
+    for blob in [with, without] {
+        blobs.delete(blob).await.unwrap();
+        assert_eq!(blobs.peaks(blob).await.unwrap(), None, "they go with it");
+        assert!(!blobs.list(Bucket::Mp3s).await.unwrap().contains(&blob.id), "nothing is left of it");
+    }
+    // Begun and left, with its peaks; then deleted under the writer's hands.
+    let mut writer = write(blobs, with, b"late").await;
+    writer.set_peaks(Bytes::from_static(b"late")).await.unwrap();
+    drop(writer);
+    let mut writer = write(blobs, with, b"late").await;
+    writer.set_peaks(Bytes::from_static(b"late")).await.unwrap();
+    blobs.delete(with).await.unwrap();
+    assert!(writer.commit().await.is_err(), "a writer whose file was deleted must not bring it back");
+    assert_eq!(blobs.peaks(with).await.unwrap(), None);
+    assert!(!blobs.list(Bucket::Mp3s).await.unwrap().contains(&with.id), "nothing is left of it");
 }
 
 async fn a_deleted_draft_cannot_be_committed(blobs: &dyn Blobs) {

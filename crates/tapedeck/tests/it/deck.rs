@@ -264,9 +264,16 @@ impl Deck {
         }
         let names = |folder: &'static str| {
             let entries = fs::read_dir(self.dir().join(folder)).unwrap();
-            entries.map(move |entry| format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy()))
+            let names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            // An MP3 and its peaks are one file in two.
+            let belongs = |name: &String| {
+                name.strip_suffix(".peaks").is_some_and(|mp3| names.iter().any(|name| name == mp3))
+            };
+            let apart = names.iter().filter(|name| !belongs(name));
+            apart.map(|name| format!("{folder}/{name}")).collect::<Vec<_>>()
         };
-        names("videos").chain(names("mp3s")).collect()
+        [names("videos"), names("mp3s")].concat()
     }
 
     /// Sends a signal to every process.

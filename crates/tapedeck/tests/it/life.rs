@@ -120,6 +120,20 @@ async fn what_has_had_its_time_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_mp3_from_before_there_were_peaks_is_told_from_one_that_is_not_there() {
+    let deck = Deck::start(Shape::OneProcess).await;
+    let user = deck.sign_in(ANA).await;
+    let id = user.upload_media("wav__sample.wav").await;
+    let fid = user.ended(&id).await["mp3_fid"].as_str().unwrap().to_owned();
+    fs::remove_file(deck.dir().join(format!("mp3s/{fid}.peaks"))).unwrap();
+    let none = user.get(&format!("/api/v1/jobs/{id}/peaks")).send().await.unwrap();
+    assert_eq!(none.status(), StatusCode::NOT_FOUND);
+    assert_eq!(none.json::<Value>().await.unwrap()["code"], "no-peaks");
+    user.download(&id).await;
+    deck.assert_empty_house().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_data_folder_has_one_tenant() {
     for shape in [Shape::OneProcess, Shape::FourProcesses] {
         let deck = Deck::start(shape).await;

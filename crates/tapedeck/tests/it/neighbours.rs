@@ -108,6 +108,9 @@ async fn an_mp3_of_an_original_converter_is_found_owned_mailed_and_downloadable(
         "{job:#}"
     );
     assert_eq!(user.download(&fid).await, mp3);
+    let peaks = user.get(&format!("/api/v1/jobs/{id}/peaks")).send().await.unwrap();
+    assert_eq!(peaks.status(), StatusCode::NOT_FOUND);
+    assert_eq!(peaks.json::<Value>().await.unwrap()["code"], "no-peaks", "an original makes none");
     assert!(one_mail(&deck, &id).await.contains(&format!("mp3 file_id: {fid} is now ready!")));
     // The same message again changes nothing, and tells nobody.
     originals.publish("mp3", &message(&id, Some(&fid), ANA)).await;

@@ -12,6 +12,7 @@ on_every_deck!(
     the_curl_walks_of_the_seeds,
     a_video_becomes_an_mp3_and_its_owner_is_told,
     an_mp3_is_served_by_range,
+    the_peaks_of_an_mp3_are_served_with_it,
     ten_uploads_at_once_by_two_users,
     live_events_begin_with_a_snapshot_and_tell_the_truth,
     jobs_are_cancelled_retried_and_deleted,
@@ -140,6 +141,50 @@ async fn an_mp3_is_served_by_range(deck: &Deck) {
     );
 }
 
+async fn the_peaks_of_an_mp3_are_served_with_it(deck: &Deck) {
+    let user = deck.sign_in(ANA).await;
+    let id = user.upload_media("bbb_480p_30s.mp4").await;
+    assert_eq!(user.ended(&id).await["state"], "converted");
+    let path = format!("/api/v1/jobs/{id}/peaks");
+    let answer = user.get(&path).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let headers = answer.headers().clone();
+    assert_eq!((&headers["content-type"], &headers["cache-control"]), (&json_type(), &private()));
+    let peaks: Value = answer.json().await.unwrap();
+    let facts = engine::mp3::check(&user.download(&id).await[..]).unwrap();
+    let number = |key: &str| peaks[key].as_u64().unwrap();
+    assert_eq!((number("version"), number("channels"), number("bits")), (2, 1, 8));
+    assert_eq!(number("sample_rate"), u64::from(facts.sample_rate));
+    assert_eq!(number("length"), facts.samples.div_ceil(number("samples_per_pixel")));
+    assert!((512..=1024).contains(&number("length")));
+    let levels: Vec<i64> =
+        peaks["data"].as_array().unwrap().iter().map(|level| level.as_i64().unwrap()).collect();
+    assert_eq!(levels.len() as u64, number("length") * 2);
+    assert!(levels.iter().any(|level| *level > 20) && levels.iter().any(|level| *level < -20), "it is loud");
+
+    let known = user.get(&path).header(header::IF_NONE_MATCH, &headers["etag"]).send().await.unwrap();
+    assert_eq!(known.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(known.headers()["etag"], headers["etag"]);
+    let anonymous = deck.client.get(format!("{}{path}", deck.url)).send().await.unwrap();
+    assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
+    user.delete(&format!("/api/v1/jobs/{id}")).send().await.unwrap();
+    assert_eq!(user.get(&path).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+
+    let silent = user.upload_media("vp9__bear-vp9.webm").await;
+    user.ended(&silent).await;
+    let none = user.get(&format!("/api/v1/jobs/{silent}/peaks")).send().await.unwrap();
+    assert_eq!(none.status(), StatusCode::CONFLICT);
+    assert_eq!(none.json::<Value>().await.unwrap()["code"], "failed");
+}
+
+fn json_type() -> header::HeaderValue {
+    header::HeaderValue::from_static("application/json")
+}
+
+fn private() -> header::HeaderValue {
+    header::HeaderValue::from_static("private, no-cache")
+}
+
 async fn ten_uploads_at_once_by_two_users(deck: &Deck) {
     let users = [deck.sign_in(ANA).await, deck.sign_in(BOB).await];
     let video = std::fs::read(media("mp4__sample.mp4")).unwrap();
@@ -159,6 +204,7 @@ async fn ten_uploads_at_once_by_two_users(deck: &Deck) {
             format!("/download?fid={id}"),
             format!("/api/v1/jobs/{id}"),
             format!("/api/v1/jobs/{id}/file"),
+            format!("/api/v1/jobs/{id}/peaks"),
         ] {
             assert_eq!(stranger.get(&path).send().await.unwrap().status(), StatusCode::NOT_FOUND, "{path}");
         }
