@@ -58,10 +58,10 @@ const TAG: usize = 156;
 /// An Info frame for frames like the one with this header, for [`Tally::fill_in`]. It says nothing of an encoder: whose frames these are is not
 /// known, and no version stands behind the name by which players know the tag.
 pub(crate) fn blank(like: [u8; 4], is_constant: bool, delay: u16) -> Option<Vec<u8>> {
-    let [sync, kind, rates, mode] = with_room(without_checksum(like), TAG)?;
+    let [sync, kind, rates, mode] = without_checksum(like);
     // Without padding, and with no trick of joint stereo.
-    let head = [sync, kind, rates & 0xfc, mode & 0xcf];
-    let header = Header::parse(head).filter(|header| header.size >= header.content() + TAG)?;
+    let head = with_room([sync, kind, rates & 0xfc, mode & 0xcf], TAG)?;
+    let header = Header::parse(head)?;
     let mut frame = vec![0; header.size];
     frame[..4].copy_from_slice(&head);
     let tag = &mut frame[header.content()..];
