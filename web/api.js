@@ -22,6 +22,11 @@
  * @property {JobAction[]} actions What its owner may do now.
  */
 
+/**
+ * How low and how high the sound goes, as audiowaveform tells it.
+ * @typedef {{ length: number, data: number[] }} Peaks Pairs of lowest and highest, -128 to 127.
+ */
+
 /** What went wrong, in a sentence for the person at the page. */
 export class Problem extends Error {
   /**
@@ -101,6 +106,9 @@ export const retryJob = (id) => ask(`${jobPath(id)}/retry`, 'POST');
 
 /** @param {string} id @returns {Promise<void>} */
 export const deleteJob = (id) => ask(jobPath(id), 'DELETE');
+
+/** @param {string} id @returns {Promise<Peaks>} Fails where the MP3 has none. */
+export const getPeaks = (id) => ask(`${jobPath(id)}/peaks`);
 
 /** @param {string} id */
 export const mp3Path = (id) => `${jobPath(id)}/file`;

@@ -6,6 +6,7 @@ import { acceptDrops } from './drop.js';
 import { follow } from './feed.js';
 import { List } from './list.js';
 import { Older } from './older.js';
+import { presetChoice } from './preset.js';
 import { Uploads } from './uploads.js';
 
 /** @param {string} id */
@@ -30,6 +31,7 @@ const list = new List({
 const limits = { bytes: Number(page.dataset.maxUploadBytes), words: page.dataset.maxUpload ?? '' };
 const uploads = new Uploads(limits, (upload, job) => list.uploadChanged(upload, job));
 list.uploads = uploads;
+const preset = presetChoice(byId('presets'));
 const older = new Older({ holder: byId('older'), list, size: Number(page.dataset.listSize), announce });
 
 function showTotals() {
@@ -42,7 +44,7 @@ function showTotals() {
 
 /** @param {Iterable<File>} files */
 function addAll(files) {
-  for (const file of files) uploads.add(file);
+  for (const file of files) uploads.add(file, preset());
 }
 
 /** @param {(string | Node)[]} content */

@@ -1,5 +1,7 @@
 // One row of the list: patches its elements and never rebuilds them, so that sound plays on and focus stays.
 
+import { waveformOf } from './waveform.js';
+
 /** @typedef {import('./views.js').View} View */
 /** @typedef {import('./views.js').Offer} Offer */
 
@@ -95,9 +97,10 @@ export class Row {
     const audio = this.player.querySelector('audio');
     if (!sound) {
       audio?.pause();
-      audio?.remove();
+      this.player.replaceChildren();
     } else if (!audio) {
-      this.player.append(playerOf(sound, name));
+      const player = playerOf(sound.path, name);
+      this.player.append(waveformOf(player, sound.id, sound.seconds), player);
     }
   }
 

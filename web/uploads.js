@@ -19,11 +19,12 @@ let made = 0;
 
 /** One file on its way. */
 export class Upload {
-  /** @param {File} file */
-  constructor(file) {
+  /** @param {File} file @param {string} preset What its MP3 is to be like. */
+  constructor(file, preset) {
     made += 1;
     this.key = `upload-${made}`;
     this.file = file;
+    this.preset = preset;
     /** @type {UploadState} */
     this.state = 'waiting';
     /** Why it failed or was refused. */
@@ -88,9 +89,9 @@ export class Uploads {
     return this.line.some((upload) => upload.isActive || upload.state === 'failed');
   }
 
-  /** @param {File} file @returns {Upload} */
-  add(file) {
-    const upload = new Upload(file);
+  /** @param {File} file @param {string} preset @returns {Upload} */
+  add(file, preset) {
+    const upload = new Upload(file, preset);
     this.line.push(upload);
     this.#enqueue(upload);
     return upload;
@@ -160,7 +161,7 @@ export class Uploads {
     }
     request.upload.onprogress = (event) => this.#progressed(upload, request, event);
     request.onloadend = () => this.#answered(upload, request);
-    request.open('POST', '/upload');
+    request.open('POST', `/upload?preset=${encodeURIComponent(upload.preset)}`);
     request.setRequestHeader('Accept', 'application/json');
     const form = new FormData();
     form.append('file', upload.file);

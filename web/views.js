@@ -10,6 +10,8 @@ import { day, duration, percent, size, speed, time, timeLeft } from './words.js'
  * A button, or a link where it has an `href`.
  * @typedef {{ name: string, label: string, glyph: string, look: 'soft' | 'quiet', href?: string, download?: string }} Offer
  *
+ * @typedef {{ id: string, path: string, seconds: number }} Sound
+ *
  * @typedef {object} View
  * @property {string} name The file's name.
  * @property {string} state For style and tests.
@@ -20,7 +22,7 @@ import { day, duration, percent, size, speed, time, timeLeft } from './words.js'
  * @property {number} progress 0 to 1.
  * @property {string} barLabel
  * @property {Offer[]} offers
- * @property {string | null} sound Where the MP3 is.
+ * @property {Sound | null} sound The MP3, where it can be heard.
  */
 
 /** @type {Record<string, Offer>} */
@@ -49,7 +51,7 @@ export function jobView(job, mp3Kept) {
   return {
     name: job.file_name,
     state: job.state,
-    sound: listen ? mp3Path(job.id) : null,
+    sound: listen ? { id: job.id, path: mp3Path(job.id), seconds: job.mp3?.duration ?? 0 } : null,
     offers: offersOf(job, listen),
     ...STILL,
     ...standing(job, mp3Kept),

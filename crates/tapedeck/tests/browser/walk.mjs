@@ -38,6 +38,8 @@ const { page } = watched;
 page.setDefaultTimeout(PATIENCE);
 
 let passed = 0;
+/** Bytes of the talk's MP3, made as the page makes them without a choice. */
+let usual = 0;
 
 /**
  * @param {string} fact What holds when the step has passed.
@@ -234,6 +236,24 @@ await step('it plays and seeks, by keyboard, and plays on while the list changes
   return `${duration.toFixed(3)} s`;
 });
 
+await step('a picture shows its sound, and a press on it plays from there', async () => {
+  const picture = row(TALK).locator('.waveform');
+  await picture.locator('.ahead').waitFor({ state: 'attached' });
+  const audio = row(TALK).locator('audio');
+  const box = await picture.boundingBox();
+  check(box && box.height > 20, 'there is no picture');
+  const lines = (/** @type {string} */ part) => picture.locator(part).evaluate((one) => (one.getAttribute('d') ?? '').split('M').length - 1);
+  await picture.click({ position: { x: box.width / 4, y: box.height / 2 } });
+  await page.waitForFunction((one) => one instanceof HTMLAudioElement && !one.paused && one.currentTime > 7.6, await audio.elementHandle());
+  const at = await audio.evaluate((/** @type {HTMLAudioElement} */ one) => (one.pause(), one.currentTime));
+  check(at < 15, `it plays at ${at} s`);
+  await page.waitForTimeout(400);
+  const [heard, ahead] = [await lines('.heard'), await lines('.ahead')];
+  check(heard + ahead === 100 && heard > 23 && heard < 51, `${heard} bars of ${heard + ahead} are heard`);
+  await watched.inspect('waveform');
+  return `${heard} of ${heard + ahead} bars heard`;
+});
+
 await step('it is downloaded as an MP3 under its own name', async () => {
   const [download] = await Promise.all([page.waitForEvent('download'), pressByKeyboard(button(TALK, 'download'))]);
   const saved = fs.readFileSync(await download.path());
@@ -242,6 +262,7 @@ await step('it is downloaded as an MP3 under its own name', async () => {
   const job = (await jobs()).find((one) => one.file_name === TALK);
   const answer = await page.request.get(new URL(`/api/v1/jobs/${job.id}/file`, base).href);
   check(saved.equals(await answer.body()), 'the saved file is not what the API gives');
+  usual = saved.length;
   check(saved.length === job.mp3.size, `it has ${saved.length} bytes, not ${job.mp3.size} as the job says`);
   return `${saved.length} bytes`;
 });
@@ -362,6 +383,24 @@ await step('everything is there again after a reload', async () => {
   await page.locator('.row').first().waitFor();
   const after = await page.locator('.row .name').allInnerTexts();
   check(before.toSorted().join() === after.toSorted().join(), `before: ${before}; after: ${after}`);
+});
+
+await step('what the MP3 is to be like is chosen by keyboard, and kept for the next visit', async () => {
+  const chosen = () => page.locator('#presets :checked').inputValue();
+  check((await chosen()) === 'music', `without a choice it is ${await chosen()}`);
+  await page.locator('#presets :checked').focus();
+  await page.keyboard.press('ArrowRight');
+  await page.keyboard.press('ArrowRight');
+  check((await chosen()) === 'small', `two steps lead to ${await chosen()}`);
+  await watched.inspect('preset');
+  await page.reload();
+  await page.locator('.row').first().waitFor();
+  check((await chosen()) === 'small', `after a reload it is ${await chosen()}`);
+  await page.locator('#files').setInputFiles(copies(TALK, 'smaller.mp4'));
+  await inState('smaller.mp4', 'converted');
+  const { size } = (await jobs()).find((job) => job.file_name === 'smaller.mp4').mp3;
+  check(size < 0.8 * usual, `it has ${size} bytes, and ${usual} without a choice`);
+  return `${size} bytes, and ${usual} without a choice`;
 });
 
 await step('older videos are shown by keyboard, a page at a time, and stay when the connection comes again', async () => {
