@@ -11,14 +11,14 @@ pub struct Peaks {
     pub sample_rate: u32,
     /// How many samples a piece has, a power of 2. The last piece may have fewer.
     pub samples_per_peak: u32,
-    /// Lowest and highest of each piece, -128 to 127; the average of the channels, as audiowaveform mixes them.
+    /// Lowest and highest of each piece, -128 to 127; the average of the channels, as in audiowaveform's form for one channel.
     pub peaks: Vec<(i8, i8)>,
 }
 
 /// Peaks are halved before they are more.
 const MOST: usize = 1024;
 
-/// The finest that audiowaveform knows, too.
+/// How many samples a peak begins with: one would be the sound itself.
 const FINEST: u32 = 2;
 
 impl Peaks {
@@ -109,7 +109,7 @@ impl PeakMeter {
 
     /// The peaks of all samples, each multiplied by `scale`.
     pub fn finish(&self, sample_rate: u32, scale: f32) -> Peaks {
-        // Half the sum is the average; a truncated 256th of 16 bits is what audiowaveform makes of a sample.
+        // Half the sum is the average. Truncated: silence with a little noise stays a line.
         #[expect(clippy::cast_possible_truncation, reason = "what is out of range becomes the outermost")]
         let level = |sum: f32| (sum * 0.5 * scale * 128.0) as i8;
         let peaks = self.peaks.iter().map(|(low, high)| (level(*low), level(*high))).collect();
