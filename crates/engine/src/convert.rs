@@ -187,7 +187,8 @@ fn tame(samples: &mut [f32], gain: f32) {
 }
 
 fn time(samples: u64, rate: u32) -> Duration {
-    Duration::from_secs_f64(samples as f64 / f64::from(rate.max(1)))
+    // No sound is so long that it would not fit; what an engine process says may be.
+    Duration::try_from_secs_f64(samples as f64 / f64::from(rate.max(1))).unwrap_or(Duration::MAX)
 }
 
 /// The source as long as it was at first, and how much was read of it.
@@ -260,6 +261,21 @@ impl Output<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_summary_has_a_duration_whatever_an_engine_process_said() {
+        let summary = |samples, sample_rate| Summary {
+            samples,
+            sample_rate,
+            channels: 2,
+            bytes: 1,
+            container: String::new(),
+            codec: String::new(),
+            bytes_read: 0,
+        };
+        assert_eq!(summary(88_200, 44_100).duration(), Duration::from_secs(2));
+        assert_eq!(summary(u64::MAX, 0).duration(), Duration::MAX);
+    }
 
     #[test]
     fn samples_that_are_no_sound_are_tamed() {

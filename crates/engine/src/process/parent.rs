@@ -134,11 +134,17 @@ impl Watcher<'_> {
     /// Control messages; false at their end.
     fn hear(&mut self, control: &mut impl Read) -> Result<bool, Error> {
         let n = read(control, &mut self.chunk);
+        // Only what is new is looked at: a child that sends byte by byte shall not have us look at all of a long line each time.
+        let end =
+            self.chunk[..n].iter().rposition(|&byte| byte == b'\n').map(|last| self.heard.line.len() + last);
         self.heard.line.extend_from_slice(&self.chunk[..n]);
-        while let Some(end) = self.heard.line.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = self.heard.line.drain(..=end).collect();
-            let message = serde_json::from_slice(&line).map_err(|error| crashed().because(error))?;
-            self.understand(message)?;
+        if let Some(end) = end {
+            let rest = self.heard.line.split_off(end + 1);
+            let lines = std::mem::replace(&mut self.heard.line, rest);
+            for line in lines[..end].split(|&byte| byte == b'\n') {
+                let message = serde_json::from_slice(line).map_err(|error| crashed().because(error))?;
+                self.understand(message)?;
+            }
         }
         if self.heard.line.len() > wire::LONGEST {
             return Err(crashed().because("the engine process sent a message without end"));
@@ -267,5 +273,50 @@ impl Error {
     fn because_ended(self, status: ExitStatus, heard: &Heard) -> Error {
         let said = String::from_utf8_lossy(&heard.errors);
         self.because(format!("the engine process ended with {status}\n{}", said.trim()).trim_end().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A child that says these bytes, one by one.
+    struct Slow<'a>(&'a [u8]);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.0.read(&mut buffer[..1])
+        }
+    }
+
+    /// How far the parent says that a child is which says these bytes.
+    fn heard(mut control: impl Read) -> Result<Vec<f64>, Error> {
+        let (mut sink, limits, mut told) = (Vec::new(), Limits::default(), Vec::new());
+        let mut watch = |progress: Progress| told.push(progress.fraction);
+        let (heard, chunk) = (Heard::default(), vec![0; CHUNK]);
+        let mut watcher = Watcher { sink: &mut sink, watch: &mut watch, limits: &limits, heard, chunk };
+        while watcher.hear(&mut control)? {}
+        Ok(told)
+    }
+
+    const TWO: &[u8] = br#""ready"
+{"progress":{"fraction":0.25,"converted":1.0}}
+{"progress":{"fraction":0.5,"converted":2.0}}
+{"progress":{"fraction":1.0,"#;
+
+    #[test]
+    fn messages_are_heard_in_whatever_pieces_they_come() {
+        assert_eq!(heard(TWO).unwrap(), [0.25, 0.5]);
+        assert_eq!(heard(Slow(TWO)).unwrap(), [0.25, 0.5]);
+        assert_eq!(heard(&b"\n"[..]).unwrap_err().code, Code::EngineCrashed);
+    }
+
+    #[test]
+    fn a_message_without_end_that_comes_byte_by_byte_is_refused_and_takes_no_time() {
+        let endless = vec![b' '; wire::LONGEST + 1];
+        let start = Instant::now();
+        assert_eq!(heard(Slow(&endless)).unwrap_err().code, Code::EngineCrashed);
+        assert!(heard(Slow(&endless[..wire::LONGEST])).is_ok());
+        assert!(start.elapsed() < Duration::from_secs(10), "each byte was looked at again and again");
     }
 }

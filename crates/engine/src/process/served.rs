@@ -42,6 +42,8 @@ impl Source for Served {
         let mut size = [0; 8];
         (&self.socket).read_exact(&mut size).map_err(not_served)?;
         let size = u64::from_le_bytes(size);
+        // As the parent does: no file is larger, and libav has signed offsets.
+        i64::try_from(size).map_err(io::Error::other)?;
         self.size.set(Some(size));
         Ok(size)
     }
@@ -160,6 +162,19 @@ mod tests {
         let blocks = [1, 2, 4, 4, 4, 4].map(|n| n * BLOCK);
         assert_eq!(asked, [&blocks[..], &[BLOCK + 7]].concat());
         assert_eq!(serving.bytes(), size);
+    }
+
+    #[test]
+    fn a_size_that_no_file_has_is_not_believed() {
+        let size_of = |size: u64| {
+            let (mut parent, child) = UnixStream::pair().unwrap();
+            io::Write::write_all(&mut parent, &size.to_le_bytes()).unwrap();
+            parent.shutdown(std::net::Shutdown::Write).unwrap();
+            let served = Served::new(child);
+            (served.len().is_ok(), served.read_at(size - 1, &mut [0; 9]).is_err())
+        };
+        assert_eq!(size_of(i64::MAX as u64), (true, true), "nothing comes behind the size");
+        assert_eq!(size_of(u64::MAX), (false, true));
     }
 
     #[test]
