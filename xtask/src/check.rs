@@ -63,7 +63,11 @@ fn tools() -> Result<()> {
 }
 
 fn format() -> Result<()> {
-    crate::finish(crate::cargo().args(["fmt", "--all", "--check"]), "`cargo fmt --all` mends it")
+    crate::finish(crate::cargo().args(["fmt", "--all", "--check"]), "`cargo fmt --all` mends it")?;
+    // A workspace of its own.
+    let mut fuzz = crate::cargo();
+    fuzz.args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]);
+    crate::finish(&mut fuzz, "`cargo fmt --manifest-path fuzz/Cargo.toml` mends it")
 }
 
 fn clippy() -> Result<()> {

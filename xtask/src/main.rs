@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | run | test | check | manifests | bench | dist`.
+//! The project's own commands: `cargo xtask setup | run | test | check | manifests | bench | dist | fuzz`.
 //!
 //! There is no argument parser and no system library in here, so that a fresh machine compiles it in seconds.
 
@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod dist;
 mod files;
+mod fuzz;
 mod licences;
 mod manifests;
 mod run;
@@ -35,6 +36,7 @@ Commands:
   manifests           Kubernetes manifests, Prometheus rules, dashboards
   bench [OPTIONS]     measure `tapedeck convert` beside FFmpeg; writes docs/performance.md
   dist                the release binary with its own libav and LAME, in target/dist
+  fuzz [TARGET...]    the engine's fuzz targets, half an hour each
 
 `cargo xtask <COMMAND> --help` says more about one command.
 ";
@@ -68,6 +70,7 @@ fn dispatch(command: &str, arguments: Vec<OsString>) -> Result<()> {
         "manifests" => manifests::command(&arguments),
         "bench" => bench::command(&arguments),
         "dist" => dist::command(&arguments),
+        "fuzz" => fuzz::command(&arguments),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())
@@ -85,6 +88,7 @@ fn help(command: &str) -> &'static str {
         "manifests" => manifests::HELP,
         "bench" => bench::HELP,
         "dist" => dist::HELP,
+        "fuzz" => fuzz::HELP,
         _ => HELP,
     }
 }

@@ -213,6 +213,15 @@ const DIST: &[Need] = &[
     },
 ];
 
+const CPLUSPLUS: Need = Need {
+    name: "a C++ compiler",
+    why: "libFuzzer, which drives the fuzz targets, is C++",
+    lack: || probe::lack_of_program("c++"),
+    debian: &["g++"],
+    fedora: &["gcc-c++"],
+    arch: &["gcc"],
+};
+
 /// The programs that the tests are told of by environment variables.
 pub struct Tools {
     pub ffmpeg: PathBuf,
@@ -279,6 +288,11 @@ pub fn bench() -> Result<BenchTools> {
 /// What `cargo xtask dist` needs: nothing of the system's FFmpeg and LAME.
 pub fn dist() -> Result<()> {
     install_missing(&BUILD.iter().take(1).chain(DIST).collect::<Vec<_>>())
+}
+
+/// What `cargo xtask fuzz` needs.
+pub fn fuzz() -> Result<()> {
+    install_missing(&BUILD.iter().chain([&CPLUSPLUS]).collect::<Vec<_>>())
 }
 
 /// What `cargo xtask check` needs beside the build: rustfmt and clippy.

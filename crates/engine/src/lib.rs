@@ -18,6 +18,8 @@ mod copy;
 mod decode;
 mod encode;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod io;
 mod loudness;
 pub mod mp3;

@@ -6,6 +6,8 @@ mod claims;
 mod cut;
 mod ffi;
 mod formats;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod length;
 mod reader;
 

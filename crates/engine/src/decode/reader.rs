@@ -371,7 +371,7 @@ impl From<&ffi::Stream> for Stream {
 }
 
 /// What of a C string was left by a cut: no half character, nothing that moves a cursor.
-fn cut_text(from: &[c_char]) -> String {
+pub(super) fn cut_text(from: &[c_char]) -> String {
     let bytes: Vec<u8> =
         from.iter().map(|&unit| unit.cast_unsigned()).take_while(|&byte| byte != 0).collect();
     let lossy = String::from_utf8_lossy(&bytes);
@@ -442,7 +442,7 @@ fn micros(us: i64) -> Option<Duration> {
 /// A C string; one that is not UTF-8 is taken for Latin-1, as old files mean it.
 ///
 /// SAFETY (of calls): `from` points at a string that ends in NUL.
-unsafe fn text(from: *const c_char) -> String {
+pub(super) unsafe fn text(from: *const c_char) -> String {
     // SAFETY: see above.
     let bytes = unsafe { CStr::from_ptr(from) }.to_bytes();
     str::from_utf8(bytes).map_or_else(|_| bytes.iter().map(|&byte| char::from(byte)).collect(), str::to_owned)

@@ -5,6 +5,9 @@
 //! which windows fit and the successor asks for no more of the reservoir than there is; both encode the same sound, and a decoder
 //! adds their halves. Where there is none of these either, the predecessor goes on into its successor's segment until there is.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 use super::Quality;
 use super::segments::Cut;
 use super::stream::{Samples, Stream};

@@ -10,7 +10,11 @@ mod stream;
 mod tags;
 
 pub(crate) use lame::Lame;
+#[cfg(any(test, fuzzing))]
+pub(crate) use merge::fuzzing::merge_any;
 pub(crate) use parallel::{Encoder, Outlet};
+#[cfg(any(test, fuzzing))]
+pub(crate) use tags::fuzzing::tag_any;
 pub(crate) use tags::{TAGS, Work, id3v2, is_date};
 
 pub(crate) use crate::options::Quality;

@@ -1,5 +1,8 @@
 //! The ID3v2 tag at the head of the MP3: what the container says about the work, and nothing of the container's own.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 use std::collections::BTreeMap;
 
 use id3::frame::Comment;

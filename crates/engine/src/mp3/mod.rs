@@ -5,6 +5,8 @@
 
 pub(crate) mod foreign;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod info;
 pub(crate) mod pack;
 pub(crate) mod splice;

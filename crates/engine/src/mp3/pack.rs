@@ -28,6 +28,12 @@ impl Packer {
         self.reservoir
     }
 
+    /// The bytes that wait for their room to be filled.
+    #[cfg(any(test, fuzzing))]
+    pub fn held(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Adds a frame. It must fit: see [`after`].
     pub fn push(&mut self, frame: &Frame) {
         let header = frame.parsed();

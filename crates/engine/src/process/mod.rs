@@ -4,6 +4,8 @@
 
 mod child;
 mod confine;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod parent;
 mod ranges;
 mod ready;

@@ -1,5 +1,8 @@
 //! The parent's side of a conversion: bytes to the sink, progress to the watcher, and an eye on the child.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 use std::io::Read;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
