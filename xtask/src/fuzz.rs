@@ -257,4 +257,22 @@ mod tests {
         assert_eq!(targets, folders);
         assert_eq!(targets, programs);
     }
+
+    #[test]
+    fn the_lock_file_knows_what_the_engine_depends_on() {
+        let table = |path: &str| -> toml::Table {
+            fs::read_to_string(crate::root().join(path)).unwrap().parse().unwrap()
+        };
+        let (manifest, lock) = (table("crates/engine/Cargo.toml"), table("fuzz/Cargo.lock"));
+        let names = |kind: &str| manifest[kind].as_table().unwrap().keys().cloned().collect::<Vec<_>>();
+        let wanted: BTreeSet<String> =
+            [names("dependencies"), names("build-dependencies")].concat().into_iter().collect();
+        let packages = lock["package"].as_array().unwrap();
+        let engine = packages.iter().find(|package| package["name"].as_str() == Some("engine")).unwrap();
+        let locked = engine["dependencies"].as_array().unwrap().iter();
+        // Of several versions one is named behind a space.
+        let locked: BTreeSet<String> =
+            locked.map(|name| name.as_str().unwrap().split(' ').next().unwrap().to_owned()).collect();
+        assert_eq!(locked, wanted, "`cargo update --workspace --manifest-path fuzz/Cargo.toml` mends it");
+    }
 }
