@@ -125,7 +125,7 @@ fn serve_any(bytes: &mut Bytes<'_>) {
         let (mut offset, mut length) = (bytes.any_number(), bytes.number::<4>());
         if within && (1..u64::MAX / 2).contains(&size) {
             offset %= size;
-            length %= size - offset + 1;
+            length %= size - offset + 2; // One byte too many is one of them.
         }
         let range = Range { offset, length: length as u32 };
         range.send(&mut asked).expect("memory takes everything");
