@@ -271,7 +271,9 @@ mod tests {
             bytes: 1,
             container: String::new(),
             codec: String::new(),
+            copied: false,
             bytes_read: 0,
+            peaks: None,
         };
         assert_eq!(summary(88_200, 44_100).duration(), Duration::from_secs(2));
         assert_eq!(summary(u64::MAX, 0).duration(), Duration::MAX);

@@ -12,10 +12,11 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: [Target; 5] =
     [("mp3", mp3), ("merge", merge), ("boxes", boxes), ("tags", tags), ("control", control)];
 
-/// Any bytes as an MP3.
+/// Any bytes as an MP3, and as one that is to be copied.
 pub fn mp3(bytes: &[u8]) {
     mp3::fuzzing::walk(bytes);
     mp3::fuzzing::repack(bytes);
+    mp3::fuzzing::copy(bytes);
 }
 
 /// Any neighbours' frames, joined.

@@ -95,8 +95,13 @@ pub(crate) fn read_any(bytes: &mut Bytes<'_>) {
     let video = Video::choose(bytes);
     let there = (video.head.len() + video.tail.len()) as u64;
     let survey = boxes::survey(&video, video.size);
-    // No byte is in two headers, and behind what is in each box one more is looked for.
-    assert!(video.read.get() <= (there / 8 + 4) * 32, "{} of {there} bytes", video.read.get());
+    // No byte is in two headers, and behind what is in each box one more is looked for; for the tracks' kinds all is walked again, and
+    // what a table or `hdlr` begins with is read, too.
+    assert!(
+        video.read.get() <= (there / 8 + 4) * (2 * 32 + 12 + 12),
+        "{} of {there} bytes",
+        video.read.get()
+    );
     video.read.set(0);
 
     let dropped = claims::dropped(format, &video).unwrap_or_default();

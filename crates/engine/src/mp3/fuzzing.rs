@@ -2,9 +2,11 @@
 
 use std::io::{self, Read};
 
+use super::foreign::Foreign;
 use super::frame::{Header, with_rate_index};
 use super::info::{Tally, crc16};
 use super::pack::{Packer, after};
+use super::splice::Splice;
 use super::unpack::{Frame, Unpacker, granule_at};
 use super::{Facts, check, measure};
 
@@ -71,6 +73,34 @@ pub(crate) fn repack(bytes: &[u8]) {
     }
     tally.written(&mp3);
     whole(&frames, &tally, &mp3);
+}
+
+/// Frames of any encoder's are copied or not; a copy is an MP3 that is whole, and as long as what was to be heard.
+pub(crate) fn copy(bytes: &[u8]) {
+    let (mut foreign, mut splice, mut mp3) = (Foreign::default(), Splice::new(), Vec::new());
+    let mut dropping = u64::from(crc16(0, bytes) >> 4);
+    let (mut rest, mut heard) = (bytes, 0);
+    while !rest.is_empty() {
+        let header = rest.first_chunk::<4>().and_then(|head| Header::parse(*head));
+        let size = header.map_or(rest.len(), |header| header.size.min(rest.len()));
+        let (packet, behind) = rest.split_at(size);
+        rest = behind;
+        let Ok(frame) = foreign.take(packet) else { return };
+        let Some(frame) = frame else { continue };
+        let samples = u64::from(frame.parsed().samples);
+        let start = dropping.min(samples);
+        (dropping, heard) = (dropping - start, heard + samples - start);
+        if splice.push(frame, start..samples).is_err() {
+            return;
+        }
+        let _ = splice.take(|bytes| Ok::<(), ()>(mp3.extend_from_slice(bytes)));
+    }
+    let Ok(()) = splice.finish() else { return };
+    let _ = splice.take(|bytes| Ok::<(), ()>(mp3.extend_from_slice(bytes)));
+    let Ok(spliced) = splice.spliced() else { return };
+    assert_eq!(spliced.samples, heard);
+    let facts = check(&[&spliced.info, &mp3].map(Vec::as_slice).concat()[..]).expect("a copy is whole");
+    assert_eq!((facts.samples, facts.sample_rate), (spliced.samples, spliced.sample_rate));
 }
 
 /// With an Info frame before it the stream is an MP3, where its format does not change.
