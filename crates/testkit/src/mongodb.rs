@@ -60,7 +60,8 @@ impl Program {
             }
             Program::SecantusDb(path) => {
                 let mut command = Command::new(path);
-                command.args(["--host", "127.0.0.1", "--port", &port, "--cache-size", "256M"]);
+                // At 256M an insert was once seen never to return, and all others waited for it. Memory is taken as far as it is needed.
+                command.args(["--host", "127.0.0.1", "--port", &port, "--cache-size", "1G"]);
                 command.args(["--log-level", "WARNING", "--storage-path"]).arg(data);
                 command
             }

@@ -93,14 +93,22 @@ pub(crate) fn copy(bytes: &[u8]) {
         if splice.push(frame, start..samples).is_err() {
             return;
         }
-        let _ = splice.take(|bytes| Ok::<(), ()>(mp3.extend_from_slice(bytes)));
+        gather(&mut splice, &mut mp3);
     }
     let Ok(()) = splice.finish() else { return };
-    let _ = splice.take(|bytes| Ok::<(), ()>(mp3.extend_from_slice(bytes)));
+    gather(&mut splice, &mut mp3);
     let Ok(spliced) = splice.spliced() else { return };
     assert_eq!(spliced.samples, heard);
     let facts = check(&[&spliced.info, &mp3].map(Vec::as_slice).concat()[..]).expect("a copy is whole");
     assert_eq!((facts.samples, facts.sample_rate), (spliced.samples, spliced.sample_rate));
+}
+
+fn gather(splice: &mut Splice, mp3: &mut Vec<u8>) {
+    let taken = splice.take(|bytes| {
+        mp3.extend_from_slice(bytes);
+        Ok::<(), ()>(())
+    });
+    taken.expect("nothing refuses them");
 }
 
 /// With an Info frame before it the stream is an MP3, where its format does not change.
