@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::sample_table::{self, Patch, SampleTable};
 use crate::Source;
 
 /// What the boxes say.
@@ -18,30 +19,46 @@ pub(super) struct Survey {
     pub encrypted: bool,
     /// Where the names of the boxes stand that describe a video's track, beside one of sound.
     pub videos: Vec<u64>,
-    /// A table of the index claims more entries than the file has room for: libav would allocate them all.
+    /// The long tracks of sound of which libav is to see the first samples only.
+    pub tables: Vec<SampleTable>,
+    /// A table of the index claims more entries than the file has room for, which libav would all allocate; or a sample that is larger.
     pub overclaimed: bool,
     /// By its brand it is a picture (HEIF, AVIF), for which no index is needed.
     pub picture: bool,
 }
 
 impl Survey {
-    /// Names of boxes that libav is to take for free space: it would list every frame of the video in memory, 40 bytes each, for hours of it
-    /// many times what the conversion needs. In fragments no list comes first, and tracks are told apart by their boxes.
-    pub fn unneeded(&mut self) -> Vec<u64> {
-        if self.fragmented { Vec::new() } else { std::mem::take(&mut self.videos) }
+    /// What libav is to see otherwise than it is: tracks of video as free space, since it would list every frame of them in memory, 40 bytes
+    /// each, for hours of it many times what the conversion needs; and the tables of long sound cut short. In fragments no list comes
+    /// first, and tracks are told apart by their boxes.
+    pub fn patches(&self) -> Vec<Patch> {
+        if self.fragmented {
+            return Vec::new();
+        }
+        let hidden = self.videos.iter().map(|at| Patch { at: *at, bytes: *b"free" });
+        hidden.chain(self.tables.iter().flat_map(SampleTable::patches).copied()).collect()
+    }
+
+    /// The tables of this track, where libav sees only their beginning.
+    pub fn table(&self, track: u32) -> Option<&SampleTable> {
+        self.tables.iter().find(|table| !self.fragmented && table.track == track)
     }
 }
 
 /// A box: its name, and where that and its content lie.
-struct Header {
-    name: [u8; 4],
-    name_at: u64,
-    start: u64,
-    end: u64,
+#[derive(Clone, Debug)]
+pub(super) struct Header {
+    pub name: [u8; 4],
+    pub name_at: u64,
+    pub start: u64,
+    pub end: u64,
 }
 
 /// No file has more boxes on one level: a day of fragments of a fifth of a second.
 const MOST_BOXES: usize = 1_000_000;
+
+/// No table has more entries: days of the shortest packets.
+const MOST_ENTRIES: u32 = 100_000_000;
 
 /// Names of the boxes on the way down to a track's sample descriptions.
 const PATH: [&[u8; 4]; 6] = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"];
@@ -49,7 +66,8 @@ const PATH: [&[u8; 4]; 6] = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd
 /// Brands of still pictures (ISO/IEC 23008-12, AVIF).
 const PICTURES: [&[u8; 4]; 7] = [b"mif1", b"heic", b"heix", b"heim", b"heis", b"avif", b"mif2"];
 
-pub(super) fn survey(source: &dyn Source, size: u64) -> io::Result<Survey> {
+/// Looks; of sounds of more than four times `listed` samples, libav is to see about so many.
+pub(super) fn survey(source: &dyn Source, size: u64, listed: u64) -> io::Result<Survey> {
     let mut survey = Survey::default();
     children(source, 0, size, &mut |part| {
         let whole = part.end <= size;
@@ -58,6 +76,10 @@ pub(super) fn survey(source: &dyn Source, size: u64) -> io::Result<Survey> {
                 survey.has_index = true;
                 look_into(source, size, part, 1, &mut survey)?;
                 survey.videos = videos(source, part)?;
+                if !survey.overclaimed {
+                    let found = sample_table::find(source, size, part, listed)?;
+                    (survey.tables, survey.overclaimed) = (found.tables, found.overclaimed);
+                }
             }
             b"ftyp" => {
                 let mut brand = [0; 4];
@@ -77,7 +99,7 @@ pub(super) fn survey(source: &dyn Source, size: u64) -> io::Result<Survey> {
 }
 
 /// Calls `visit` for each box in `start..end`; stops quietly at what is no box.
-fn children(
+pub(super) fn children(
     source: &dyn Source,
     mut start: u64,
     end: u64,
@@ -147,7 +169,7 @@ fn is_overclaimed(source: &dyn Source, size: u64, table: &Header) -> io::Result<
         (b"stsz", _) => 0, // All samples have this size, and there is no table.
         (_, count) => count,
     };
-    Ok(u64::from(count) * entry > size.saturating_sub(table.start))
+    Ok(count > MOST_ENTRIES || u64::from(count) * entry > size.saturating_sub(table.start))
 }
 
 /// Where the names of the tracks of video stand, if there is one of sound, too.
@@ -197,7 +219,7 @@ mod tests {
     }
 
     fn look(file: &[u8]) -> Survey {
-        survey(&file, file.len() as u64).unwrap()
+        survey(&file, file.len() as u64, 16).unwrap()
     }
 
     #[test]
@@ -221,8 +243,10 @@ mod tests {
         let long = video.len() as u64;
         assert_eq!(moov(&[&video, &sound, &text, &video]).videos, [12, 12 + 2 * long + text.len() as u64]);
         assert_eq!(moov(&[&video, &text]).videos, [0; 0], "nothing but video is left as it is");
-        let mut survey = Survey { videos: vec![12], fragmented: true, ..Survey::default() };
-        assert_eq!(survey.unneeded(), [0; 0]);
+        let mut survey = Survey { videos: vec![12], ..Survey::default() };
+        assert_eq!(survey.patches(), [Patch { at: 12, bytes: *b"free" }]);
+        survey.fragmented = true;
+        assert_eq!(survey.patches(), []);
     }
 
     #[test]
@@ -245,7 +269,7 @@ mod tests {
         let moov = atom("moov", &trak);
         let file = tempfile::tempfile().unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &moov, 0).unwrap();
-        assert!(!survey(&file, moov.len() as u64).unwrap().encrypted);
+        assert!(!survey(&file, moov.len() as u64, 16).unwrap().encrypted);
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub struct Input {
 
 pub type Read = unsafe extern "C" fn(opaque: *mut c_void, offset: i64, buffer: *mut u8, size: c_int) -> c_int;
 
+pub type Further = unsafe extern "C" fn(opaque: *mut c_void, position: *mut i64, size: *mut i32) -> c_int;
+
 pub const NO_MEMORY: c_int = 1;
 pub const NOT_ALLOWED: c_int = 2;
 pub const IS_ENCRYPTED: c_int = 3;
@@ -19,6 +21,7 @@ pub const NOT_IMPLEMENTED: c_int = 4;
 #[derive(Clone, Copy)]
 pub struct Stream {
     pub index: i32,
+    pub id: i32,
     pub is_default: i32,
     pub is_secondary: i32,
     pub decodable: i32,
@@ -74,6 +77,7 @@ unsafe extern "C" {
     pub fn engine_find_streams(input: *mut Input) -> c_int;
     pub fn engine_duration_is_guess(input: *const Input) -> c_int;
     pub fn engine_choose(input: *mut Input, stream: c_int) -> c_int;
+    pub fn engine_go_on(input: *mut Input, further: Further);
     pub fn engine_index_entry(
         input: *mut Input,
         i: c_int,

@@ -25,7 +25,15 @@ struct Video<'a> {
     /// Reads until it fails.
     left: Cell<u64>,
     read: Cell<u64>,
+    /// And in long reads, which only tables need.
+    of_tables: Cell<u64>,
 }
+
+/// A longer read is of a table.
+const HEAD: usize = 64;
+
+/// So much of tables is read, then it fails: they may well be as large as the video says that it is.
+const TABLES: u64 = 1 << 20;
 
 impl Source for Video<'_> {
     fn len(&self) -> io::Result<u64> {
@@ -33,7 +41,15 @@ impl Source for Video<'_> {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.left.set(self.left.get().checked_sub(1).ok_or_else(|| io::Error::other("it is gone"))?);
+        let gone = || io::Error::other("it is gone");
+        self.left.set(self.left.get().checked_sub(1).ok_or_else(gone)?);
+        if buf.len() > HEAD {
+            self.of_tables.set(self.of_tables.get() + buf.len() as u64);
+            if self.of_tables.get() > TABLES {
+                self.left.set(0);
+                return Err(gone());
+            }
+        }
         let there = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let n = buf.len().min(self.piece).min(there);
         for (byte, at) in buf[..n].iter_mut().zip(offset..) {
@@ -42,7 +58,7 @@ impl Source for Video<'_> {
             let tail = self.tail.len().checked_sub(in_tail.saturating_add(1)).map(|at| self.tail[at]);
             *byte = head.copied().or(tail).unwrap_or(0);
         }
-        self.read.set(self.read.get() + n as u64);
+        self.read.set(self.read.get() + if buf.len() > HEAD { 0 } else { n as u64 });
         Ok(n)
     }
 }
@@ -54,9 +70,13 @@ impl<'a> Video<'a> {
         let piece = bytes.choose(&[usize::MAX, usize::MAX, 1, 7]);
         let left = bytes.choose(&[u64::MAX, u64::MAX, u64::MAX, 3]);
         let tail = if size.is_some() { bytes.some() } else { &[] };
-        let head = if choice & 2 == 0 { bytes.rest().to_vec() } else { build(bytes, 0) };
+        let head = match choice >> 1 & 3 {
+            0 | 1 => build(bytes, 0),
+            2 => track(bytes),
+            _ => bytes.rest().to_vec(),
+        };
         let size = size.unwrap_or(head.len() as u64);
-        Video { head, tail, size, piece, left: Cell::new(left), read: Cell::new(0) }
+        Video { head, tail, size, piece, left: Cell::new(left), read: Cell::new(0), of_tables: Cell::new(0) }
     }
 }
 
@@ -86,6 +106,71 @@ fn build(bytes: &mut Bytes<'_>, depth: usize) -> Vec<u8> {
     boxes
 }
 
+/// A plain track of sound as a box, some of whose numbers are any.
+fn track(bytes: &mut Bytes<'_>) -> Vec<u8> {
+    let list = |name: &[u8; 4], words: &[u32]| {
+        boxed(name, &words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<_>>())
+    };
+    let mut any = |usual: u32| if bytes.byte().is_multiple_of(8) { bytes.any_number() as u32 } else { usual };
+    let (samples, chunks, times) = (any(20).min(300), any(5).min(300), any(1).min(300));
+    let per_chunk = any(samples / chunks.max(1));
+    let sizes: Vec<_> = (0..samples).map(|_| any(7)).collect();
+    let offsets: Vec<_> = (0..chunks).map(|chunk| any(8 + 28 * chunk)).collect();
+    let durations: Vec<_> = (0..times).flat_map(|_| [any(samples / times.max(1)), any(1024)]).collect();
+    let [first, description, count] = [any(1), any(1), any(1)];
+    let runs = [first, per_chunk, description, any(2), any(per_chunk), any(1)];
+    let runs = &runs[..if count == 1 { 3 } else { 6 }];
+    let stbl = [
+        list(b"stsd", &[0, any(1), 16, u32::from_be_bytes(*b"mp4a"), 0, 0]),
+        list(b"stts", &[&[0, any(times)], &durations[..]].concat()),
+        list(b"stsc", &[&[0, any(runs.len() as u32 / 3)], runs].concat()),
+        list(b"stsz", &[&[0, any(0), any(samples)], &sizes[..]].concat()),
+        list(b"stco", &[&[0, any(chunks)], &offsets[..]].concat()),
+    ];
+    let here = list(b"dref", &[0, any(1), 12, u32::from_be_bytes(*b"url "), any(1)]);
+    let minf = [boxed(b"dinf", &here), boxed(b"stbl", &stbl.concat())].concat();
+    let mdia = [
+        list(b"mdhd", &[any(0), 0, 0, any(1024), 0, 0]),
+        list(b"hdlr", &[0, 0, u32::from_be_bytes(*b"soun"), 0, 0]),
+        boxed(b"minf", &minf),
+    ];
+    let edits = list(b"elst", &[0, any(1), any(900), any(0), any(0x1_0000)]);
+    let head = list(b"tkhd", &[any(0), 0, 0, any(1), 0, 0]);
+    let trak = [head, boxed(b"edts", &edits), boxed(b"mdia", &mdia.concat())].concat();
+    let movie = list(b"mvhd", &[any(0), 0, 0, any(1000), 0, 0]);
+    boxed(b"moov", &[movie, boxed(b"trak", &trak)].concat())
+}
+
+fn boxed(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let length = content.len() as u32 + 8;
+    [&length.to_be_bytes()[..], name, content].concat()
+}
+
+/// What of a track's tables libav is shown lies in them, and they tell as many samples as they have, one after the other in time.
+fn go_through(survey: &boxes::Survey, video: &Video<'_>) {
+    for table in &survey.tables {
+        for patch in table.patches() {
+            assert!(patch.at + 4 <= video.size, "{patch:?} behind the end");
+            let mut bytes = *b"????";
+            patch.apply(&mut bytes[1..3], patch.at + 1);
+            assert_eq!(bytes[1..3], patch.bytes[1..3]);
+        }
+        let (Ok(unlisted), mut samples) = (table.unlisted(video), table.samples(video)) else { continue };
+        let (mut all, mut last) = (Vec::new(), Duration::ZERO);
+        while let Ok(Some(sample)) = samples.next() {
+            assert!(last <= sample.time, "{sample:?} before {last:?}");
+            last = sample.time;
+            all.push(sample);
+        }
+        assert!(all.len() as u64 <= video.size / 4, "{} samples in {} bytes", all.len(), video.size);
+        let (mut unlisted, mut rest) = (unlisted, Vec::new());
+        while let Ok(Some(sample)) = unlisted.next() {
+            rest.push(sample);
+        }
+        assert!(video.left.get() == 0 || all.ends_with(&rest), "{} of {}", rest.len(), all.len());
+    }
+}
+
 /// The readers end, and have read no more than what is there asks for; what they find is taken by what uses it.
 pub(crate) fn read_any(bytes: &mut Bytes<'_>) {
     repair(bytes.take(40));
@@ -94,11 +179,11 @@ pub(crate) fn read_any(bytes: &mut Bytes<'_>) {
     let [converted, claim] = [bytes.any_number(), bytes.any_number()].map(Duration::from_micros);
     let video = Video::choose(bytes);
     let there = (video.head.len() + video.tail.len()) as u64;
-    let survey = boxes::survey(&video, video.size);
+    let survey = boxes::survey(&video, video.size, 2);
     // No byte is in two headers, and behind what is in each box one more is looked for; for the tracks' kinds all is walked again, and
-    // what a table or `hdlr` begins with is read, too.
+    // for their tables; what a table or `hdlr` begins with is read, too, and tables thrice.
     assert!(
-        video.read.get() <= (there / 8 + 4) * (2 * 32 + 12 + 12),
+        video.read.get() <= (there / 8 + 4) * (3 * 32 + 12 + 12 + 3 * 8),
         "{} of {there} bytes",
         video.read.get()
     );
@@ -117,6 +202,7 @@ pub(crate) fn read_any(bytes: &mut Bytes<'_>) {
     assert!(video.read.get() <= READ, "{} bytes", video.read.get());
     if let Ok(survey) = survey {
         assert!(!survey.encrypted || survey.has_index);
+        go_through(&survey, &video);
     }
 }
 

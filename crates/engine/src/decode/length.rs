@@ -64,11 +64,15 @@ fn measure(
     };
     let mut second = Reader::new(reader.source(), reader.pulse())?;
     second.probe().map_err(failed)?;
+    second.patch(reader.patches()); // Or streams would have other numbers.
     second.open().map_err(failed)?;
     if !second.streams().iter().any(|found| found.index == stream) || !super::is_mp4(&second.format()) {
         second.find_streams().map_err(failed)?;
     }
     second.choose(stream).map_err(failed)?;
+    if let Some(table) = reader.table() {
+        second.go_on_by(table).map_err(Error::read_failed)?;
+    }
     let mut total = Duration::ZERO;
     while let Some(duration) = second.skip().map_err(failed)? {
         total = total.saturating_add(duration.unwrap_or_default());

@@ -30,6 +30,8 @@ struct engine_input {
     const AVInputFormat *kind;
     AVFormatContext *format;
     AVStream *stream;
+    engine_further further; /* NULL: libav knows all packets */
+    int libav_done;         /* it has no more packets */
 
     AVCodecContext *codec;
     AVPacket *packet;
@@ -221,6 +223,7 @@ static void describe(const engine_input *input, const AVStream *stream, engine_s
         | AV_DISPOSITION_VISUAL_IMPAIRED | AV_DISPOSITION_CLEAN_EFFECTS | AV_DISPOSITION_DESCRIPTIONS | AV_DISPOSITION_DEPENDENT;
     memset(out, 0, sizeof *out);
     out->index = stream->index;
+    out->id = stream->id;
     out->is_default = !!(stream->disposition & AV_DISPOSITION_DEFAULT);
     out->is_secondary = !!(stream->disposition & secondary);
     out->decodable = !!decoder(input, parameters);
@@ -270,6 +273,11 @@ int engine_choose(engine_input *input, int stream)
     for (unsigned i = 0; i < input->format->nb_streams; i++)
         input->format->streams[i]->discard = (int)i == stream ? AVDISCARD_DEFAULT : AVDISCARD_ALL;
     return 0;
+}
+
+void engine_go_on(engine_input *input, engine_further further)
+{
+    input->further = further;
 }
 
 int engine_index_entry(engine_input *input, int i, int64_t *position, int64_t *size, int64_t *time_us)
@@ -326,13 +334,42 @@ int engine_chapter(const engine_input *input, int i, int64_t *start_us, int64_t 
 
 /* ---- packets ---- */
 
+/* The next packet that libav does not know of. */
+static int read_further(engine_input *input)
+{
+    int64_t position;
+    int32_t size;
+    if (!input->further || input->tally.packets == 0 || input->further(input->opaque, &position, &size) <= 0)
+        return AVERROR_EOF;
+    if (avio_seek(input->io, position, SEEK_SET) < 0)
+        return AVERROR_EOF;
+    int error = av_get_packet(input->io, input->packet, size);
+    input->packet->stream_index = input->stream->index;
+    return error;
+}
+
+static int read_packet(engine_input *input)
+{
+    if (!input->libav_done) {
+        int error = av_read_frame(input->format, input->packet);
+        if (error >= 0 || error == AVERROR(EAGAIN))
+            return error;
+        input->libav_done = 1;
+        if (error != AVERROR_EOF)
+            input->further = NULL;
+        if (error == AVERROR(ENOMEM))
+            return error;
+    }
+    return read_further(input);
+}
+
 /* The next packet of the chosen stream: 1, 0 at the end. Errors in the middle end the file, as in FFmpeg's own program. */
 static int next_packet(engine_input *input)
 {
     AVPacket *packet = input->packet;
     for (;;) {
         av_packet_unref(packet);
-        int error = av_read_frame(input->format, packet);
+        int error = read_packet(input);
         if (error == AVERROR(EAGAIN))
             continue;
         if (error < 0)

@@ -9,6 +9,9 @@ typedef struct engine_input engine_input;
 /* Reads at most `size` bytes at `offset`: their number, 0 at the end, a negative number on failure. */
 typedef int (*engine_read)(void *opaque, int64_t offset, uint8_t *buffer, int size);
 
+/* Tells where the next packet lies that libav does not know of, behind its last: 1, or 0 at the end. */
+typedef int (*engine_further)(void *opaque, int64_t *position, int32_t *size);
+
 /* Results below zero are libav's own error numbers; engine_class sorts them. */
 #define ERROR_NOT_ALLOWED (-0x4e4f5401)
 #define ERROR_ENCRYPTED (-0x4e4f5402)
@@ -16,6 +19,7 @@ enum engine_class { ENGINE_OTHER = 0, ENGINE_NO_MEMORY = 1, ENGINE_NOT_ALLOWED =
 
 typedef struct engine_stream {
     int32_t index;
+    int32_t id;            /* the container's own number of the track */
     int32_t is_default;
     int32_t is_secondary;  /* a commentary, a description, a version for the impaired */
     int32_t decodable;     /* an allowed decoder exists */
@@ -69,7 +73,9 @@ int engine_find_streams(engine_input *input);
 int engine_duration_is_guess(const engine_input *input);
 /* From here on only this stream is read. */
 int engine_choose(engine_input *input, int stream);
-/* The i-th entry of the container's index for the chosen stream: 1, or 0 when there is none. */
+/* Behind the last packet of the chosen stream that libav knows of, goes on with what `further` tells. */
+void engine_go_on(engine_input *input, engine_further further);
+/* The i-th entry of libav's index for the chosen stream: 1, or 0 when there is none. */
 int engine_index_entry(engine_input *input, int i, int64_t *position, int64_t *size, int64_t *time_us);
 /* Metadata of the file or of the chosen stream: 1, or 0 past the last. The strings live until the next call into libav. */
 int engine_metadata(engine_input *input, int of_stream, int i, const char **key, const char **value);

@@ -10,6 +10,7 @@ mod formats;
 pub(crate) mod fuzzing;
 mod length;
 mod reader;
+mod sample_table;
 
 pub(crate) use chapters::Chapter;
 use cut::Cut;
@@ -40,6 +41,16 @@ impl<'s, 'w> Sound<'s, 'w> {
         pulse: &'s Pulse<'w>,
         options: &Options,
     ) -> Result<Sound<'s, 'w>, Error> {
+        Sound::open_listing(source, pulse, options, LISTED)
+    }
+
+    /// Opens it so that libav lists not many more samples than these of a long MP4.
+    fn open_listing(
+        source: &'s dyn Source,
+        pulse: &'s Pulse<'w>,
+        options: &Options,
+        listed: u64,
+    ) -> Result<Sound<'s, 'w>, Error> {
         let mut reader = Reader::new(source, pulse)?;
         if reader.size() == 0 {
             return Err(Error::new(
@@ -49,24 +60,26 @@ impl<'s, 'w> Sound<'s, 'w> {
         }
         reader.probe().map_err(not_media)?;
         let format = reader.format();
-        let mut damage = match is_mp4(&format) {
-            true => boxes::survey(source, reader.size()).map_err(Error::read_failed)?,
+        let damage = match is_mp4(&format) {
+            true => boxes::survey(source, reader.size(), listed).map_err(Error::read_failed)?,
             false => boxes::Survey::default(),
         };
-        if damage.picture && !damage.has_index && !damage.fragmented {
-            return Err(not_media(Failed::NotAllowed));
-        }
-        if damage.overclaimed {
-            return Err(corrupt(
-                "The index of this file is damaged: it names more pieces than the file has room for.",
-            ));
-        }
-        reader.hide(damage.unneeded());
+        refuse_by_boxes(&damage)?;
+        reader.patch(damage.patches());
         reader.open().map_err(|failed| unreadable(failed, &format, &damage))?;
         if damage.index_cut {
             return Err(no_index());
         }
         let mut stream = choose(&mut reader, &format, options.track)?;
+        match stream.id.map(|track| damage.table(track)) {
+            Some(Some(table)) if stream.codec == "aac" => {
+                reader.go_on_by(table).map_err(Error::read_failed)?
+            }
+            Some(None) => {}
+            // Other codecs' packets may be cut anew by libav's parsers.
+            _ if !damage.tables.is_empty() => return Sound::open_listing(source, pulse, options, u64::MAX),
+            _ => {}
+        }
         let dropped = claims::dropped(&format, source).map_err(Error::read_failed)?;
         stream.duration = stream.duration.filter(|_| !reader.duration_is_guess()).max(dropped);
         let sound = Sound { reader, stream, format, damage, trim: options.trim, cut: Cut::default() };
@@ -238,15 +251,9 @@ impl<'s, 'w> Sound<'s, 'w> {
         if !is_mp4(&self.format) {
             return Ok(());
         }
-        let size = self.reader.size();
-        let lies_outside = |position: i64, length: i64| {
-            u64::try_from(position.saturating_add(length)).is_ok_and(|end| end > size)
-        };
-        match self.reader.index().find(|(position, length, _)| lies_outside(*position, *length)) {
+        match self.reader.first_outside().map_err(Error::read_failed)? {
             // Fragments claim no more than what of them is there.
-            Some((_, _, there)) => {
-                Err(length::cut(there, self.stream.duration.filter(|_| !self.damage.fragmented)))
-            }
+            Some(there) => Err(length::cut(there, self.stream.duration.filter(|_| !self.damage.fragmented))),
             None => Ok(()),
         }
     }
@@ -275,6 +282,9 @@ impl<'s, 'w> Sound<'s, 'w> {
     }
 }
 
+/// So many samples of a long MP4's sound libav lists, six minutes of AAC: enough for it to find where the sound begins.
+const LISTED: u64 = 16_384;
+
 /// The highest rate that any sound comes at: DSD1024, which its decoder gives at an eighth. A resampler for more would take gigabytes.
 const HIGHEST_RATE: u32 = 6_144_000;
 
@@ -283,6 +293,19 @@ const MOST_CHANNELS: u32 = 64;
 
 /// So many damaged packets are a scratch, however short the sound is.
 const A_FEW: i64 = 10;
+
+/// Refuses what its boxes tell to be no sound, or to be damaged.
+fn refuse_by_boxes(survey: &boxes::Survey) -> Result<(), Error> {
+    if survey.picture && !survey.has_index && !survey.fragmented {
+        return Err(not_media(Failed::NotAllowed));
+    }
+    if survey.overclaimed {
+        let text =
+            "The index of this file is damaged: it names more or larger pieces than the file has room for.";
+        return Err(corrupt(text));
+    }
+    Ok(())
+}
 
 /// Chooses the track: the one that is asked for, counted from 1; else one that can be decoded and holds sound (broadcasts announce empty ones), marked as default, not a commentary;
 /// the first of those.

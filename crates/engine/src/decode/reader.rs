@@ -6,6 +6,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use super::sample_table::{Patch, SampleTable, Samples};
 use super::{ffi, formats};
 use crate::pulse::Pulse;
 use crate::{Error, Source};
@@ -15,8 +16,10 @@ struct Feed<'s, 'w> {
     source: &'s dyn Source,
     pulse: &'s Pulse<'w>,
     failure: RefCell<Option<io::Error>>,
-    /// Names of MP4's boxes that libav is not to see.
-    hidden: RefCell<Vec<u64>>,
+    /// What libav is to see of MP4's boxes otherwise than it is.
+    patches: RefCell<Vec<Patch>>,
+    /// The samples behind those that libav knows of.
+    unlisted: RefCell<Option<Samples<'s>>>,
 }
 
 /// An input of libav.
@@ -25,12 +28,16 @@ pub(crate) struct Reader<'s, 'w> {
     /// `raw` points at it.
     feed: Box<Feed<'s, 'w>>,
     size: u64,
+    /// The chosen stream's, where libav knows only its beginning.
+    table: Option<SampleTable>,
 }
 
 /// An audio stream, as far as the container describes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
     pub index: i32,
+    /// The container's own number of the track.
+    pub id: Option<u32>,
     pub is_default: bool,
     pub is_secondary: bool,
     pub decodable: bool,
@@ -80,7 +87,13 @@ impl<'s, 'w> Reader<'s, 'w> {
     pub fn new(source: &'s dyn Source, pulse: &'s Pulse<'w>) -> Result<Reader<'s, 'w>, Error> {
         let size = source.len().map_err(Error::read_failed)?;
         let length = i64::try_from(size).unwrap_or(i64::MAX);
-        let feed = Box::new(Feed { source, pulse, failure: RefCell::default(), hidden: RefCell::default() });
+        let feed = Box::new(Feed {
+            source,
+            pulse,
+            failure: RefCell::default(),
+            patches: RefCell::default(),
+            unlisted: RefCell::default(),
+        });
         let list = |names: &[&str]| CString::new(names.join(",")).expect("the lists hold no NUL");
         let (formats, codecs) = (list(formats::CONTAINERS), list(formats::DECODERS));
         let opaque = (&raw const *feed).cast_mut().cast::<c_void>();
@@ -91,7 +104,7 @@ impl<'s, 'w> Reader<'s, 'w> {
             ffi::engine_input_new(read, opaque, length, formats.as_ptr(), codecs.as_ptr())
         };
         let raw = NonNull::new(raw).ok_or_else(Error::out_of_memory)?;
-        Ok(Reader { raw, feed, size })
+        Ok(Reader { raw, feed, size, table: None })
     }
 
     /// Size of the source in bytes.
@@ -122,9 +135,27 @@ impl<'s, 'w> Reader<'s, 'w> {
         }
     }
 
-    /// Lets libav take the MP4 boxes whose names stand at these offsets for free space.
-    pub fn hide(&mut self, names: Vec<u64>) {
-        self.feed.hidden.replace(names);
+    /// Lets libav see this instead of what is there.
+    pub fn patch(&mut self, patches: Vec<Patch>) {
+        self.feed.patches.replace(patches);
+    }
+
+    pub fn patches(&self) -> Vec<Patch> {
+        self.feed.patches.borrow().clone()
+    }
+
+    /// Once libav has no more packets of the chosen stream, goes on by its own tables.
+    pub fn go_on_by(&mut self, table: &SampleTable) -> io::Result<()> {
+        self.feed.unlisted.replace(Some(table.unlisted(self.feed.source)?));
+        self.table = Some(table.clone());
+        // SAFETY: `raw` is an open input, and `further` takes what `engine_input_new` was given for what it is.
+        unsafe { ffi::engine_go_on(self.raw.as_ptr(), further) };
+        Ok(())
+    }
+
+    /// The tables by which it goes on.
+    pub fn table(&self) -> Option<&SampleTable> {
+        self.table.as_ref()
     }
 
     /// Reads the container's header.
@@ -137,6 +168,7 @@ impl<'s, 'w> Reader<'s, 'w> {
     pub fn streams(&mut self) -> Vec<Stream> {
         const EMPTY: ffi::Stream = ffi::Stream {
             index: 0,
+            id: 0,
             is_default: 0,
             is_secondary: 0,
             decodable: 0,
@@ -182,8 +214,25 @@ impl<'s, 'w> Reader<'s, 'w> {
         self.result(unsafe { ffi::engine_choose(self.raw.as_ptr(), stream) }).map(drop)
     }
 
-    /// The container's index of the chosen stream: position and size in bytes, and time, entry by entry.
-    pub fn index(&self) -> impl Iterator<Item = (i64, i64, Duration)> {
+    /// When the first piece of the chosen stream comes that the container's index puts outside of the file.
+    pub fn first_outside(&self) -> io::Result<Option<Duration>> {
+        if let Some(table) = &self.table {
+            let mut samples = table.samples(self.feed.source);
+            while let Some(sample) = samples.next()? {
+                if sample.position.saturating_add(sample.size.into()) > self.size {
+                    return Ok(Some(sample.time));
+                }
+            }
+            return Ok(None);
+        }
+        let lies_outside = |(position, size, _): &(i64, i64, Duration)| {
+            u64::try_from(position.saturating_add(*size)).is_ok_and(|end| end > self.size)
+        };
+        Ok(self.index().find(lies_outside).map(|(_, _, time)| time))
+    }
+
+    /// libav's index of the chosen stream: position and size in bytes, and time, entry by entry.
+    fn index(&self) -> impl Iterator<Item = (i64, i64, Duration)> {
         (0..).map_while(|i| {
             let (mut position, mut size, mut time_us) = (0, 0, 0);
             // SAFETY: a stream is chosen, and the three are written before the call returns.
@@ -354,6 +403,7 @@ impl From<&ffi::Stream> for Stream {
         let (codec, codec_name) = unsafe { (text(raw.codec.as_ptr()), text(raw.codec_name.as_ptr())) };
         Stream {
             index: raw.index,
+            id: u32::try_from(raw.id).ok(),
             is_default: raw.is_default != 0,
             is_secondary: raw.is_secondary != 0,
             decodable: raw.decodable != 0,
@@ -399,7 +449,7 @@ unsafe extern "C" fn read(opaque: *mut c_void, offset: i64, buffer: *mut u8, siz
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, size) };
     match feed.source.read_at(offset, buffer) {
         Ok(n) => {
-            feed.hidden.borrow().iter().for_each(|name| cover(&mut buffer[..n], offset, *name));
+            feed.patches.borrow().iter().for_each(|patch| patch.apply(&mut buffer[..n], offset));
             c_int::try_from(n).unwrap_or(-1)
         }
         Err(error) => {
@@ -409,14 +459,28 @@ unsafe extern "C" fn read(opaque: *mut c_void, offset: i64, buffer: *mut u8, siz
     }
 }
 
-/// Writes the name of free space over what of `bytes`, which were read at `offset`, is the name at `name`.
-fn cover(bytes: &mut [u8], offset: u64, name: u64) {
-    for (at, letter) in (name..).zip(b"free") {
-        let place = at.checked_sub(offset).and_then(|place| usize::try_from(place).ok());
-        if let Some(byte) = place.and_then(|place| bytes.get_mut(place)) {
-            *byte = *letter;
+/// Tells libav the next sample that it does not know: 1, 0 at the end.
+///
+/// SAFETY (of calls): `opaque` is the `Feed` given to `engine_input_new`; both numbers are there to be written.
+unsafe extern "C" fn further(opaque: *mut c_void, position: *mut i64, size: *mut i32) -> c_int {
+    // SAFETY: see above; the feed is only ever shared.
+    let feed = unsafe { &*opaque.cast_const().cast::<Feed<'_, '_>>() };
+    let next = match feed.unlisted.borrow_mut().as_mut().map_or(Ok(None), Samples::next) {
+        Ok(next) => next,
+        Err(error) => {
+            feed.failure.replace(Some(error));
+            None
         }
+    };
+    let place =
+        next.and_then(|next| Some((i64::try_from(next.position).ok()?, i32::try_from(next.size).ok()?)));
+    let Some((its_position, its_size)) = place else { return 0 };
+    // SAFETY: see above.
+    unsafe {
+        position.write(its_position);
+        size.write(its_size);
     }
+    1
 }
 
 /// libav's words for `code` and the last of its log.

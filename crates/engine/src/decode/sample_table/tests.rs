@@ -1,0 +1,123 @@
+//! Whatever libav is shown of an MP4's samples, the packets are those that it tells when it is shown all of them.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::super::{Drops, Sound};
+use super::*;
+use crate::pulse::Pulse;
+use crate::{Code, Error, Options};
+
+/// 20 seconds of AAC, 861 samples of 1024, in its second half of noise as its first is.
+const SOUND: [&str; 4] = ["-f", "lavfi", "-i", "anoisesrc=d=20:r=44100:a=0.3:seed=7"];
+const VIDEO: [&str; 4] = ["-f", "lavfi", "-i", "color=s=64x64:r=25:d=20"];
+
+/// Each file: what FFmpeg makes it of, and whether it is plain enough for its tables to be used.
+const FILES: [(&str, &[&[&str]], bool); 12] = [
+    ("sound.m4a", &[&SOUND, &["-c:a", "aac"]], true),
+    ("first.mp4", &[&SOUND, &VIDEO, &["-c:a", "aac", "-movflags", "+faststart"]], true),
+    ("last.mov", &[&VIDEO, &SOUND, &["-c:a", "aac"]], true),
+    ("late.mp4", &[&VIDEO, &["-itsoffset", "0.7"], &SOUND, &["-c:a", "aac"]], true),
+    ("begun.mp4", &[&["-ss", "0.4", "-i", "sound.m4a", "-c", "copy"]], true),
+    ("two.mp4", &[&SOUND, &SOUND, &["-map", "0", "-map", "1", "-c:a", "aac"]], true),
+    ("no-edits.mp4", &[&SOUND, &["-c:a", "aac", "-use_editlist", "0"]], true),
+    ("mono.3gp", &[&SOUND, &["-c:a", "aac", "-ac", "1", "-ar", "16000"]], true),
+    ("one-chunk.m4a", &[&SOUND, &["-c:a", "aac", "-chunk_duration", "100000000"]], true),
+    ("fragments.mp4", &[&SOUND, &["-c:a", "aac", "-movflags", "+frag_keyframe+empty_moov"]], false),
+    ("ac3.mp4", &[&SOUND, &["-c:a", "ac3"]], false),
+    ("mp3.mp4", &[&SOUND, &["-c:a", "libmp3lame"]], false),
+];
+
+fn made(folder: &Path, name: &str, arguments: &[&[&str]]) -> PathBuf {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.current_dir(folder).args(["-nostdin", "-v", "error", "-y"]).args(arguments.concat()).arg(name);
+    let run = ffmpeg.output().expect("ffmpeg is installed: cargo xtask setup");
+    assert!(run.status.success(), "{name}: {}", String::from_utf8_lossy(&run.stderr));
+    folder.join(name)
+}
+
+type Packets = Vec<(Vec<u8>, Drops)>;
+
+/// All packets, and whether the file's own tables told some of them.
+fn packets(file: &dyn Source, listed: u64) -> Result<(Packets, bool), Error> {
+    let mut go_on = |_| ControlFlow::Continue(());
+    let pulse = Pulse::new(&mut go_on);
+    let mut sound = Sound::open_listing(file, &pulse, &Options::default(), listed)?;
+    let used = sound.reader.table().is_some();
+    let mut packets = Vec::new();
+    while let Some(packet) = sound.packet()? {
+        packets.push((packet.bytes.to_vec(), packet.drops));
+    }
+    Ok((packets, used))
+}
+
+#[test]
+fn the_packets_are_those_that_libav_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, arguments, is_plain) in FILES {
+        let file = File::open(made(folder.path(), name, arguments)).unwrap();
+        let (all, used) = packets(&file, u64::MAX).unwrap();
+        assert!(!used && all.len() > 300, "{name}: {} packets", all.len());
+        for listed in [97, 128, 160] {
+            let (found, used) = packets(&file, listed).unwrap();
+            let may_be = is_plain && all.len() as u64 > 5 * listed;
+            assert!(used || !may_be, "{name}: its tables were not used for more than {listed}");
+            assert!(!used || is_plain, "{name}: its tables were used");
+            assert_eq!(found.len(), all.len(), "{name}, {listed} listed");
+            let wrong = found.iter().zip(&all).position(|(found, all)| found != all);
+            assert_eq!(wrong, None, "{name}, {listed} listed");
+        }
+    }
+}
+
+/// The boxes whose first words decide whether and how the tables are used.
+const HEADS: [&[u8; 4]; 11] =
+    [b"mvhd", b"tkhd", b"elst", b"mdhd", b"hdlr", b"dref", b"stsd", b"stts", b"stsc", b"stsz", b"stco"];
+
+/// Where the content of the boxes of this name lies.
+fn places(file: &[u8], name: &[u8; 4]) -> Vec<usize> {
+    file.windows(4).enumerate().filter(|(_, bytes)| *bytes == name).map(|(at, _)| at + 4).collect()
+}
+
+#[test]
+fn damaged_tables_give_what_libav_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, arguments, _) in FILES.into_iter().filter(|(_, _, is_plain)| *is_plain).take(5) {
+        let whole = std::fs::read(made(folder.path(), name, arguments)).unwrap();
+        let moov = places(&whole, b"moov")[0];
+        let heads: Vec<_> = HEADS.into_iter().flat_map(|name| places(&whole[moov..], name)).collect();
+        let end = moov - 4 + u32::from_be_bytes(whole[moov - 8..moov - 4].try_into().unwrap()) as usize - 4;
+        let mut seed = 1_u64;
+        let mut next = |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize % below
+        };
+        let mut used = 0;
+        for round in 0..400 {
+            let mut file = whole.clone();
+            for _ in 0..=round % 3 {
+                let at = match next(2) {
+                    0 => moov + next(end - moov),
+                    _ => (moov + heads[next(heads.len())] + next(28)).min(end - 1),
+                };
+                file[at] = [0, 1, 0xff, file[at] ^ 1, file[at] ^ 0x80, next(256) as u8][next(6)];
+            }
+            let [all, found] = [u64::MAX, 128].map(|listed| packets(&&file[..], listed));
+            used += u32::from(found.as_ref().is_ok_and(|(_, used)| *used));
+            let (found, all) = (shape(found), shape(all));
+            let changes: Vec<_> = (0..file.len()).filter(|at| file[*at] != whole[*at]).collect();
+            let [its, wanted] =
+                [&found, &all].map(|shape| shape.as_ref().map(|packets| (packets.len(), packets.first())));
+            assert!(found == all, "{name}, round {round}, changed at {changes:?}: {its:?}, not {wanted:?}");
+        }
+        assert!(used > 50, "{name}: in {used} rounds only");
+    }
+}
+
+/// What is as libav tells it: not the bytes, since pieces that are said to lie in the index are read as libav is shown it.
+fn shape(packets: Result<(Packets, bool), Error>) -> Result<Vec<(usize, Drops)>, Code> {
+    let (packets, _) = packets.map_err(|error| error.code)?;
+    Ok(packets.into_iter().map(|(bytes, drops)| (bytes.len(), drops)).collect())
+}
