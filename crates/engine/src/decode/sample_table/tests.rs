@@ -72,6 +72,39 @@ fn the_packets_are_those_that_libav_tells() {
     }
 }
 
+/// What makes a track unusual: in the last box of this name, these bytes at this place of its content.
+const UNUSUAL: [(&str, &[u8; 4], isize, &[u8]); 12] = [
+    ("its number is negative", b"tkhd", 12, &[0xff]),
+    ("no units of time", b"mdhd", 12, &[0; 4]),
+    ("two descriptions", b"stsd", 4, &[0, 0, 0, 2]),
+    ("another kind of sound", b"stsd", 12, b"ac-3"),
+    ("the second description", b"stsc", 16, &[0, 0, 0, 2]),
+    ("chunks that do not begin at the first", b"stsc", 8, &[0, 0, 0, 2]),
+    ("samples of PCM", b"stts", 12, &[0, 0, 0, 1]),
+    ("a larger sample count", b"stts", 8, &[0, 0, 9, 0]),
+    ("double speed", b"elst", 16, &[0, 2]),
+    ("an edit list of silence", b"elst", 12, &[0xff; 4]),
+    ("it lies in another file", b"dref", 16, &[0; 4]),
+    ("a table that matters", b"sbgp", -4, b"cslg"),
+];
+
+#[test]
+fn an_unusual_track_is_left_to_libav() {
+    let folder = tempfile::tempdir().unwrap();
+    let (name, arguments, _) = FILES[0];
+    let whole = std::fs::read(made(folder.path(), name, arguments)).unwrap();
+    assert!(packets(&&whole[..], 128).unwrap().1);
+    for (what, name, at, bytes) in UNUSUAL {
+        let mut file = whole.clone();
+        let at = places(&file, name).pop().unwrap().checked_add_signed(at).unwrap();
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+        assert_ne!(file, whole, "{what}: nothing is changed");
+        let [all, found] = [u64::MAX, 128].map(|listed| packets(&&file[..], listed));
+        assert!(found.as_ref().is_ok_and(|(_, used)| !used) || found.is_err(), "{what}: its tables are used");
+        assert!(shape(found) == shape(all), "{what}");
+    }
+}
+
 /// The boxes whose first words decide whether and how the tables are used.
 const HEADS: [&[u8; 4]; 11] =
     [b"mvhd", b"tkhd", b"elst", b"mdhd", b"hdlr", b"dref", b"stsd", b"stts", b"stsc", b"stsz", b"stco"];
