@@ -141,7 +141,11 @@ fn cut_out(bytes: &[u8], start: usize, length: usize) -> Box<[u8]> {
     let (from, shift) = (start / 8, start % 8);
     let byte = |at: usize| u16::from(bytes.get(at).copied().unwrap_or(0));
     let shifted = |at: usize| ((byte(at) << 8 | byte(at + 1)) << shift >> 8) as u8;
-    let mut cut: Box<[u8]> = (from..from + length.div_ceil(8)).map(shifted).collect();
+    let wanted = from..from + length.div_ceil(8);
+    let mut cut: Box<[u8]> = match bytes.get(wanted.clone()) {
+        Some(whole) if shift == 0 => whole.into(),
+        _ => wanted.map(shifted).collect(),
+    };
     if let (Some(last), 1..) = (cut.last_mut(), length % 8) {
         *last &= 0xff << (8 - length % 8);
     }

@@ -170,24 +170,33 @@ fn saturated(number: u64) -> [u8; 4] {
     u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes()
 }
 
-/// CRC-16 with the reflected polynomial 0xa001, begun at 0.
+/// CRC-16 with the reflected polynomial 0xa001, begun at 0; eight bytes at a time, as all of an MP3 goes through it ("slicing-by-8",
+/// M. E. Kounavis and F. L. Berry, "A Systematic Approach to Building High Performance Software-based CRC Generators", 2005).
 pub(super) fn crc16(start: u16, bytes: &[u8]) -> u16 {
-    bytes.iter().fold(start, |crc, byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let crc = eights.iter().fold(start, |crc, [a, b, c, d, e, f, g, h]| {
+        let [low, high] = crc.to_le_bytes();
+        let bytes = [h, g, f, e, d, c, &(b ^ high), &(a ^ low)];
+        TABLES.iter().zip(bytes).fold(0, |crc, (table, byte)| crc ^ table[usize::from(*byte)])
+    });
+    rest.iter().fold(crc, |crc, byte| crc >> 8 ^ TABLES[0][usize::from(crc as u8 ^ byte)])
 }
 
-const TABLE: [u16; 256] = {
-    let mut table = [0; 256];
+/// What a byte does to the checksum, with no to seven bytes of zeros behind it.
+static TABLES: [[u16; 256]; 8] = {
+    let mut tables = [[0; 256]; 8];
     let mut i = 0;
-    while i < 256 {
-        let (mut value, mut bit) = (i as u16, 0);
+    while i < 256 * 8 {
+        let (table, byte) = (i / 256, i % 256);
+        let (mut value, mut bit) = (if table == 0 { byte as u16 } else { tables[table - 1][byte] }, 0);
         while bit < 8 {
             value = if value & 1 == 1 { value >> 1 ^ 0xa001 } else { value >> 1 };
             bit += 1;
         }
-        table[i] = value;
+        tables[table][byte] = value;
         i += 1;
     }
-    table
+    tables
 };
 
 #[cfg(test)]
@@ -211,5 +220,9 @@ mod tests {
     #[test]
     fn the_checksum_is_the_catalogues_arc() {
         assert_eq!(crc16(0, b"123456789"), 0xbb3d);
+        let bytes: Vec<u8> = (0..100_u8).map(|i| i.wrapping_mul(37) ^ 0x5a).collect();
+        let at_once = crc16(0x1234, &bytes);
+        let one_by_one = bytes.iter().fold(0x1234, |crc, byte| crc16(crc, std::slice::from_ref(byte)));
+        assert_eq!(at_once, one_by_one);
     }
 }

@@ -155,6 +155,10 @@ pub(super) fn window(header: &Header, side: &[u8], granule: usize, channel: usiz
     Some(bits(side, switching + 1, 2)).filter(|window| *window != NORMAL)
 }
 
+/// So many bits from there on, 25 at most; behind the last byte there are zeros.
 pub(super) fn bits(bytes: &[u8], at: usize, count: usize) -> u32 {
-    (at..at + count).fold(0, |value, bit| value << 1 | u32::from(bytes[bit / 8] >> (7 - bit % 8) & 1))
+    debug_assert!((1..=25).contains(&count) && at + count <= bytes.len() * 8);
+    let word =
+        (0..4).fold(0, |word, next| word << 8 | u32::from(bytes.get(at / 8 + next).copied().unwrap_or(0)));
+    word << (at % 8) >> (32 - count)
 }
