@@ -1,6 +1,6 @@
 //! The original services' environment names, laid over the distributed mode's defaults.
 
-use super::set;
+use super::layers::set;
 use std::{collections::BTreeMap, fmt::Write};
 use toml::{Table, Value};
 
