@@ -13,7 +13,8 @@ pub struct Progress {
     pub converted: Duration,
 }
 
-const INTERVAL: Duration = Duration::from_millis(250);
+/// The watcher is told no more often.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Carries the watcher. Shared by the decode loop and by reads from within libav, so that long searches in a file show life and can be
 /// cancelled, too.

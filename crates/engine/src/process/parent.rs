@@ -15,6 +15,7 @@ use super::wire::{self, Message};
 use super::{Cancel, Engine, Input, ready};
 use crate::error::words;
 use crate::io::HEAD;
+use crate::pulse::INTERVAL;
 use crate::{Code, Error, Limits, Options, Progress, Sink, Summary};
 
 /// How often to look whether the conversion was cancelled.
@@ -25,7 +26,7 @@ impl Engine {
     /// Converts in a child process; blocks until that process has ended, on every path.
     ///
     /// The child sees the video's descriptor (or, for [`Input::Ranges`], a socket to ask a thread of ours for it), a pipe for the MP3 and a
-    /// control socket, has no environment, and dies with the calling thread. `watch` is called four times a second at most. After an
+    /// control socket, has no environment, and dies with the calling thread. `watch` is called four times a second at most, and at the end. After an
     /// error, what the sink holds is to be thrown away. A slow sink or source slows the child down and is never taken for a stall; a
     /// slow sink does delay a cancellation, a slow source does not.
     pub fn convert(
@@ -42,7 +43,8 @@ impl Engine {
         }
         let mut process =
             Process::start(self, input, options, limits).map_err(|error| not_started().because(error))?;
-        let mut watcher = Watcher { sink, watch, limits, heard: Heard::default(), chunk: vec![0; CHUNK] };
+        let (heard, chunk) = (Heard::default(), vec![0; CHUNK]);
+        let mut watcher = Watcher { sink, watch, limits, heard, told: None, chunk };
         let summary = watcher.listen(&mut process, cancel).and_then(|()| {
             let status = process.end().map_err(|error| crashed().because(error))?;
             watcher.conclude(status)
@@ -62,6 +64,9 @@ impl Engine {
 struct Heard {
     ready: bool,
     fraction: f64,
+    converted: Duration,
+    /// The watcher does not know how far it is by now.
+    is_news: bool,
     bytes: u64,
     head: Option<(u64, Vec<u8>)>,
     done: Option<Summary>,
@@ -76,6 +81,8 @@ struct Watcher<'a> {
     watch: &'a mut dyn FnMut(Progress),
     limits: &'a Limits,
     heard: Heard,
+    /// When the watcher was told last.
+    told: Option<Instant>,
     chunk: Vec<u8>,
 }
 
@@ -110,6 +117,7 @@ impl Watcher<'_> {
             if output && !self.pass_on(&mut process.output)? {
                 fds[0] = -1;
             }
+            self.tell_in_time(); // What came too early to be told.
             if output || control {
                 (quiet, looked) = (Duration::ZERO, Instant::now()); // After the sink has had its time.
             }
@@ -118,6 +126,7 @@ impl Watcher<'_> {
             && ready::wait([fds[2]], Duration::ZERO) == [true]
             && self.hear_errors(&mut process.errors)
         {}
+        self.tell();
         Ok(())
     }
 
@@ -161,7 +170,9 @@ impl Watcher<'_> {
             Message::Progress { fraction, converted } => {
                 self.heard.fraction = self.heard.fraction.max(fraction.clamp(0.0, 1.0));
                 let converted = Duration::try_from_secs_f64(converted).unwrap_or_default();
-                (self.watch)(Progress { fraction: self.heard.fraction, converted });
+                self.heard.converted = converted;
+                self.heard.is_news = true;
+                self.tell_in_time();
             }
             Message::Head { offset, bytes } => self.heard.head = Some((offset, bytes)),
             Message::Done(summary) => self.heard.done = Some(summary),
@@ -170,6 +181,20 @@ impl Watcher<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tells the watcher what is new, if it is time to: the child keeps that pace as well, but may have been taken over.
+    fn tell_in_time(&mut self) {
+        if self.told.is_none_or(|told| told.elapsed() >= INTERVAL) {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        if std::mem::take(&mut self.heard.is_news) {
+            self.told = Some(Instant::now());
+            (self.watch)(Progress { fraction: self.heard.fraction, converted: self.heard.converted });
+        }
     }
 
     /// The child's stderr; false at its end.
@@ -297,8 +322,10 @@ mod tests {
         let (mut sink, limits, mut told) = (Vec::new(), Limits::default(), Vec::new());
         let mut watch = |progress: Progress| told.push(progress.fraction);
         let (heard, chunk) = (Heard::default(), vec![0; CHUNK]);
-        let mut watcher = Watcher { sink: &mut sink, watch: &mut watch, limits: &limits, heard, chunk };
+        let mut watcher =
+            Watcher { sink: &mut sink, watch: &mut watch, limits: &limits, heard, told: None, chunk };
         while watcher.hear(&mut control)? {}
+        watcher.tell();
         Ok(told)
     }
 
@@ -312,6 +339,20 @@ mod tests {
         assert_eq!(heard(TWO).unwrap(), [0.25, 0.5]);
         assert_eq!(heard(Slow(TWO)).unwrap(), [0.25, 0.5]);
         assert_eq!(heard(&b"\n"[..]).unwrap_err().code, Code::EngineCrashed);
+    }
+
+    #[test]
+    fn a_child_that_tells_its_progress_in_haste_is_passed_on_four_times_a_second() {
+        let lines: String = (0..50_000)
+            .map(|n| {
+                format!("{{\"progress\":{{\"fraction\":{},\"converted\":1.0}}}}\n", f64::from(n) / 50_000.0)
+            })
+            .collect();
+        let start = Instant::now();
+        let told = heard(lines.as_bytes()).unwrap();
+        let most = start.elapsed().div_duration_f64(INTERVAL) + 2.0;
+        assert!(told.len() as f64 <= most, "{} times in {:?}", told.len(), start.elapsed());
+        assert_eq!((told.first(), told.last()), (Some(&0.0), Some(&0.99998)), "the last one is not lost");
     }
 
     #[test]

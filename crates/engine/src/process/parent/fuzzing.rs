@@ -44,7 +44,8 @@ pub(in crate::process) fn hear_any(bytes: &mut Bytes<'_>) {
         fraction = progress.fraction;
     };
     let (heard, chunk) = (Heard::default(), vec![0; CHUNK]);
-    let mut watcher = Watcher { sink: &mut sink, watch: &mut watch, limits: &limits, heard, chunk };
+    let mut watcher =
+        Watcher { sink: &mut sink, watch: &mut watch, limits: &limits, heard, told: None, chunk };
     let mut control = Pieces { bytes: control, times, piece, at: 0 };
     if let Ok(summary) =
         hear_all(&mut watcher, output, errors, &mut control).and_then(|()| watcher.conclude(status))
