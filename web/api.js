@@ -17,7 +17,7 @@
  * @property {string | null} expires When the present state ends by itself: the MP3 goes, the next attempt begins. RFC 3339.
  * @property {{ code: string, text: string } | null} error
  * @property {string | null} mp3_fid
- * @property {{ size: number, duration: number } | null} mp3 Bytes and seconds.
+ * @property {{ size: number, duration: number, peaks: boolean } | null} mp3 Bytes and seconds; whether there are peaks to be asked for.
  * @property {number} attempt The attempts begun so far.
  * @property {JobAction[]} actions What its owner may do now.
  */

@@ -100,7 +100,8 @@ export class Row {
       this.player.replaceChildren();
     } else if (!audio) {
       const player = playerOf(sound.path, name);
-      this.player.append(waveformOf(player, sound.id, sound.seconds), player);
+      if (sound.peaks) this.player.append(waveformOf(player, sound.id, sound.seconds));
+      this.player.append(player);
     }
   }
 

@@ -10,7 +10,7 @@ import { day, duration, percent, size, speed, time, timeLeft } from './words.js'
  * A button, or a link where it has an `href`.
  * @typedef {{ name: string, label: string, glyph: string, look: 'soft' | 'quiet', href?: string, download?: string }} Offer
  *
- * @typedef {{ id: string, path: string, seconds: number }} Sound
+ * @typedef {{ id: string, path: string, seconds: number, peaks: boolean }} Sound
  *
  * @typedef {object} View
  * @property {string} name The file's name.
@@ -51,7 +51,7 @@ export function jobView(job, mp3Kept) {
   return {
     name: job.file_name,
     state: job.state,
-    sound: listen ? { id: job.id, path: mp3Path(job.id), seconds: job.mp3?.duration ?? 0 } : null,
+    sound: listen ? { id: job.id, path: mp3Path(job.id), seconds: job.mp3?.duration ?? 0, peaks: job.mp3?.peaks ?? false } : null,
     offers: offersOf(job, listen),
     ...STILL,
     ...standing(job, mp3Kept),

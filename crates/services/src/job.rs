@@ -166,6 +166,9 @@ pub struct Mp3 {
     pub sha256: String,
     /// Seconds of sound.
     pub duration: f64,
+    /// Are there peaks of it? Older records do not say, and get no picture.
+    #[serde(default)]
+    pub peaks: bool,
 }
 
 /// Who works on a job, and the sign of life: a lease is lost when its beat is seen unchanged for too long.

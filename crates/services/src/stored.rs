@@ -14,7 +14,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 /// An MP3 that was walked to its last frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
-    /// Its size, its hash, its length.
+    /// Its size, its hash, its length; whether it has peaks.
     pub mp3: Mp3,
     /// Samples of sound, exactly.
     pub samples: u64,
@@ -70,7 +70,8 @@ pub async fn look_at(blobs: &dyn Blobs, mp3_fid: Id, maker: Maker) -> Result<Sto
     })?;
     let duration =
         if facts.sample_rate == 0 { 0.0 } else { facts.samples as f64 / f64::from(facts.sample_rate) };
-    Ok(Stored { mp3: Mp3 { size, sha256, duration }, samples: facts.samples })
+    let peaks = blobs.peaks(blob).await?.is_some();
+    Ok(Stored { mp3: Mp3 { size, sha256, duration, peaks }, samples: facts.samples })
 }
 
 /// Hashes all that passes.

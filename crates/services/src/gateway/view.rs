@@ -60,6 +60,8 @@ pub struct Mp3View {
     pub duration: f64,
     /// SHA-256, hex.
     pub sha256: String,
+    /// Are there peaks to be asked for?
+    pub peaks: bool,
 }
 
 impl From<&Job> for JobView {
@@ -78,6 +80,7 @@ impl From<&Job> for JobView {
                 size: mp3.size,
                 duration: mp3.duration,
                 sha256: mp3.sha256.clone(),
+                peaks: mp3.peaks,
             }),
             mail: (job.mail.state != MailState::None)
                 .then(|| MailView { state: job.mail.state, error: job.mail.error.clone() }),

@@ -20,7 +20,7 @@ fn video() -> Video {
 }
 
 fn mp3() -> Mp3 {
-    Mp3 { size: 3, sha256: "11".into(), duration: 1.0 }
+    Mp3 { size: 3, sha256: "11".into(), duration: 1.0, peaks: true }
 }
 
 fn start() -> Job {

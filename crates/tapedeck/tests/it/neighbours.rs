@@ -108,6 +108,7 @@ async fn an_mp3_of_an_original_converter_is_found_owned_mailed_and_downloadable(
         "{job:#}"
     );
     assert_eq!(user.download(&fid).await, mp3);
+    assert_eq!(job["mp3"]["peaks"], false, "{job:#}");
     let peaks = user.get(&format!("/api/v1/jobs/{id}/peaks")).send().await.unwrap();
     assert_eq!(peaks.status(), StatusCode::NOT_FOUND);
     assert_eq!(peaks.json::<Value>().await.unwrap()["code"], "no-peaks", "an original makes none");

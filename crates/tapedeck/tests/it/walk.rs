@@ -144,7 +144,8 @@ async fn an_mp3_is_served_by_range(deck: &Deck) {
 async fn the_peaks_of_an_mp3_are_served_with_it(deck: &Deck) {
     let user = deck.sign_in(ANA).await;
     let id = user.upload_media("bbb_480p_30s.mp4").await;
-    assert_eq!(user.ended(&id).await["state"], "converted");
+    let job = user.ended(&id).await;
+    assert_eq!((&job["state"], &job["mp3"]["peaks"]), (&"converted".into(), &true.into()));
     let path = format!("/api/v1/jobs/{id}/peaks");
     let answer = user.get(&path).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
@@ -169,6 +170,12 @@ async fn the_peaks_of_an_mp3_are_served_with_it(deck: &Deck) {
     assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
     user.delete(&format!("/api/v1/jobs/{id}")).send().await.unwrap();
     assert_eq!(user.get(&path).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+
+    let copied = user.upload_media("mp3__bear-id3.mp3").await;
+    assert_eq!(user.ended(&copied).await["mp3"]["peaks"], false, "its sound was not decoded");
+    let none = user.get(&format!("/api/v1/jobs/{copied}/peaks")).send().await.unwrap();
+    assert_eq!(none.status(), StatusCode::NOT_FOUND);
+    assert_eq!(none.json::<Value>().await.unwrap()["code"], "no-peaks");
 
     let silent = user.upload_media("vp9__bear-vp9.webm").await;
     user.ended(&silent).await;

@@ -31,7 +31,8 @@ async fn a_record_comes_back_exactly_and_lies_there_readable() {
     job.progress = 0.1 + 0.2;
     job.fence = u64::try_from(i64::MAX).unwrap();
     job.mp3_fid = Some(mint());
-    job.mp3 = Some(services::job::Mp3 { size: 5_000_000_000, sha256: "ab".into(), duration: 1e-7 });
+    job.mp3 =
+        Some(services::job::Mp3 { size: 5_000_000_000, sha256: "ab".into(), duration: 1e-7, peaks: true });
     job.updated = "2026-11-21T12:00:00.123456789Z".parse().unwrap();
     assert_eq!(jobs.insert(&job).await.unwrap(), Swap::Won);
     assert_eq!(jobs.get(job.id).await.unwrap().as_ref(), Some(&job));
