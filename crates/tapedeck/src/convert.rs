@@ -7,7 +7,7 @@ mod wishes;
 pub use wishes::Wishes;
 
 use crate::cli::Convert;
-use engine::{Cancel, Code, Engine, FileSink, Input, Limits, Options, Summary};
+use engine::{Cancel, Code, Engine, FileSink, Input, Limits, Options, Sandbox, Summary};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use places::{Places, places};
 use std::{
@@ -73,10 +73,20 @@ pub fn run(wish: &Convert) -> ExitCode {
             return ExitCode::from(failure.code());
         }
     };
+    if wish.sandbox == Sandbox::BestEffort && !wish.quiet {
+        tell_lacking(&engine);
+    }
     let shown = if wish.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bars = MultiProgress::with_draw_target(shown);
     let batch = Batch { wish, options, places, engine, cancel, bars };
     ExitCode::from(batch.run())
+}
+
+/// What goes wrong here goes wrong in the first conversion, and is told then.
+fn tell_lacking(engine: &Engine) {
+    for lack in engine.lacking().unwrap_or_default() {
+        eprintln!("tapedeck: converting without a layer of the sandbox: {lack}");
+    }
 }
 
 /// All files of a command.

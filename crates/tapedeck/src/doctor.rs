@@ -5,7 +5,7 @@ use crate::{
     config::{self, Config, Mode, Url},
     ports::{Ports, rabbit_options, smtp_url},
 };
-use anyhow::{Result, bail};
+use anyhow::Result;
 use distributed::QueueReport;
 use engine::{Engine, Sandbox};
 use services::{
@@ -77,19 +77,14 @@ async fn report(name: &str, place: &str, examination: impl Future<Output = Resul
 
 /// Whether an engine process can confine itself on this machine, which matters where a converter runs.
 async fn confined(sandbox: Sandbox) -> Result<String> {
-    let engine = Engine::this_program()?;
-    let layers = |wanted| {
-        let engine = engine.clone().with_sandbox(wanted);
-        tokio::task::spawn_blocking(move || engine.check())
-    };
-    match (layers(Sandbox::Required).await?, sandbox) {
-        (Ok(()), _) => Ok("an engine process confines itself: limits, Landlock, seccomp".into()),
-        (Err(error), Sandbox::BestEffort) => {
-            layers(sandbox).await??;
-            Ok(format!("conversions go on without all of it. {}", error.text))
-        }
-        (Err(error), _) => bail!("{}", error.text),
+    let engine = Engine::this_program()?.with_sandbox(sandbox);
+    let checked = tokio::task::spawn_blocking(move || engine.check().and_then(|()| engine.lacking())).await?;
+    let lacking = checked.map_err(|error| anyhow::anyhow!("{}", error.text))?;
+    if lacking.is_empty() {
+        return Ok("an engine process confines itself: limits, Landlock, seccomp".into());
     }
+    let lacking: String = lacking.iter().map(|lack| format!("\n{lack}")).collect();
+    Ok(format!("conversions run less confined than they could be{lacking}"))
 }
 
 /// The adapter's own words, and what the backend said.

@@ -145,6 +145,9 @@ impl Process<'_> {
         let engine = engine.with_sandbox(config.sandbox);
         // Better no converter than one that fails every job it claims.
         engine.check().context("no engine process can be started here")?;
+        for lack in engine.lacking().context("the sandbox cannot be examined")? {
+            tracing::warn!(layer = %lack.layer, "conversions run without a layer of the sandbox: {lack}");
+        }
         let timing = &self.config.timing;
         let converter = Converter {
             ledger,

@@ -15,7 +15,7 @@ mod spawn;
 mod wire;
 
 pub use child::{engine_main, engine_main_probing};
-pub use confine::{Layer, Sandbox, UnknownSandbox};
+pub use confine::{Lack, Layer, Sandbox, UnknownSandbox};
 
 use std::ffi::OsString;
 use std::fmt;
@@ -112,6 +112,19 @@ impl Engine {
     #[must_use]
     pub fn with_layers(self, layers: &[Layer]) -> Engine {
         Engine { layers: layers.to_vec(), ..self }
+    }
+
+    /// The layers without which conversions go on by [`Sandbox::BestEffort`]: those that an engine process of this machine cannot enter.
+    pub fn lacking(&self) -> Result<Vec<Lack>, Error> {
+        let engine = self.clone().with_sandbox(Sandbox::Required);
+        let mut lacking = Vec::new();
+        for layer in [Layer::Landlock, Layer::Seccomp] {
+            match engine.clone().with_layers(&[layer]).check() {
+                Err(error) if error.code == Code::SandboxUnavailable => lacking.push(Lack::of(layer, &error)),
+                checked => checked?,
+            }
+        }
+        Ok(lacking)
     }
 
     /// Starts an engine process, which confines itself and finds nothing to convert: fails as every conversion on this machine would.

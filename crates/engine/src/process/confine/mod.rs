@@ -100,6 +100,37 @@ impl Layer {
     }
 }
 
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Layer::Rlimits => "limits",
+            Layer::Landlock => "Landlock",
+            Layer::Seccomp => "seccomp",
+        })
+    }
+}
+
+/// A layer that this machine lacks; printed, it says why and what the machine needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// Which.
+    pub layer: Layer,
+    why: String,
+}
+
+impl Lack {
+    /// The layer that failed, by the error of a process that had to have it.
+    pub(super) fn of(layer: Layer, error: &Error) -> Lack {
+        Lack { layer, why: error.source.as_ref().map_or_else(|| error.text.clone(), ToString::to_string) }
+    }
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is missing: {}. {}", self.layer, self.why, self.layer.needs())
+    }
+}
+
 /// Confines this process, which has one thread, for good; to `layers` alone, as far as `sandbox` says.
 pub(super) fn confine(limits: &Limits, layers: &[Layer], sandbox: Sandbox) -> Result<(), Error> {
     let enter = |layer: Layer, enter: &dyn Fn() -> io::Result<()>| match enter() {
