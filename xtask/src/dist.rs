@@ -2,6 +2,7 @@
 
 mod lame;
 mod libav;
+mod proof;
 mod sources;
 
 use std::ffi::OsString;
@@ -13,19 +14,24 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::{run, setup};
+use sources::Tarballs;
 
 pub const HELP: &str = "\
 Builds the release binary with its own libav and LAME in it, and leaves it in target/dist/tapedeck; beside it, in
 target/dist/third_party, their sources and licences, which go wherever the binary goes.
 
-Usage: cargo xtask dist [--libraries]
+Usage: cargo xtask dist [--or-newer] [--libraries | --test]
 
   --libraries   only the libraries; prints the folder, for ENGINE_LIBRARIES=FOLDER cargo build
+  --test        then tests the binary itself: real files and hostile ones by the command line and by the page, in the
+                sandbox; and the engine with the same libraries in it, against the sandbox's probes
+  --or-newer    where a pinned source is nowhere to be had any more, takes the archive's present version, and says so:
+                for CI, which would be red until it is pinned; never for a release
 
 libav comes from Debian's source package `ffmpeg`, with the containers and decoders that the engine admits and nothing
-else; LAME from `lame`, with third_party/lame/kernels.patch. Both are pinned by version and SHA-256, fetched by apt-get,
-or taken from the folder DIST_SOURCES where it is set. What was built stays in target/dist until versions, patch or
-lists change. docs/dist.md says more.
+else; LAME from `lame`, with third_party/lame/kernels.patch. Both are pinned by version and SHA-256, fetched by apt-get
+(from snapshot.debian.org once the archive has newer ones), or taken from the folder DIST_SOURCES where it is set. What
+was built stays in target/dist until versions, patch or lists change. docs/dist.md says more.
 ";
 
 /// Raised when how the libraries are built changes: versions, patch and lists are noticed without it.
@@ -33,62 +39,88 @@ const RECIPE: u32 = 1;
 
 /// `cargo xtask dist`.
 pub fn command(arguments: &[OsString]) -> Result<()> {
-    crate::only(arguments, &["--libraries"], "dist")?;
-    if !arguments.is_empty() {
+    crate::only(arguments, &["--or-newer", "--libraries", "--test"], "dist")?;
+    let wants = |flag| arguments.iter().any(|argument| argument == flag);
+    let build = Build { or_newer: wants("--or-newer") };
+    if wants("--libraries") && wants("--test") {
+        bail!("--libraries builds no binary that --test could test: leave one of them out");
+    }
+    if wants("--libraries") {
         setup::dist()?;
-        let libraries = libraries(&target()?.join("dist"))?;
-        println!("{}", libraries.display());
+        println!("{}", build.libraries(&target()?.join("dist"))?.display());
         return Ok(());
     }
-    println!("{}", binary()?.display());
+    let binary = build.binary()?;
+    println!("{}", binary.display());
+    if wants("--test") {
+        proof::prove(&binary, &build.libraries(&target()?.join("dist"))?)?;
+    }
     Ok(())
 }
 
-/// Builds the release binary, and says where it is.
+/// Builds the release binary, of pinned sources, and says where it is.
 pub fn binary() -> Result<PathBuf> {
-    setup::dist()?;
-    let folder = target()?.join("dist");
-    let libraries = libraries(&folder)?;
-    let mut build = crate::cargo();
-    build.args(["build", "--release", "--locked", "-p", "tapedeck"]).env("ENGINE_LIBRARIES", &libraries);
-    let built = run::executable_of(&mut build, "tapedeck")?;
-    let binary = folder.join("tapedeck");
-    // By rename, so that a running one stays whole.
-    let new = folder.join("tapedeck.new");
-    fs::copy(&built, &new).with_context(|| format!("{} could not be copied", built.display()))?;
-    fs::rename(&new, &binary).with_context(|| format!("{} could not be replaced", binary.display()))?;
-    check(&binary)?;
-    leave_sources(&libraries.join("sources"), &folder.join("third_party"))?;
-    Ok(binary)
+    Build { or_newer: false }.binary()
 }
 
-/// The folder with `include` and `lib`, built if it is not there yet.
-fn libraries(folder: &Path) -> Result<PathBuf> {
-    let root = crate::root();
-    let formats = libav::Formats::read(&root)?;
-    let recipe = lame::Recipe::read(&root)?;
-    let mut hasher = DefaultHasher::new();
-    (RECIPE, sources::ALL, &formats, &recipe).hash(&mut hasher);
-    let done = folder.join(format!("libraries-{:016x}", hasher.finish()));
-    if done.is_dir() {
-        return Ok(done);
+/// How to build.
+struct Build {
+    or_newer: bool,
+}
+
+impl Build {
+    fn binary(&self) -> Result<PathBuf> {
+        setup::dist()?;
+        let folder = target()?.join("dist");
+        let libraries = self.libraries(&folder)?;
+        let mut build = crate::cargo();
+        build.args(["build", "--release", "--locked", "-p", "tapedeck"]).env("ENGINE_LIBRARIES", &libraries);
+        let built = run::executable_of(&mut build, "tapedeck")?;
+        let binary = folder.join("tapedeck");
+        // By rename, so that a running one stays whole.
+        let new = folder.join("tapedeck.new");
+        fs::copy(&built, &new).with_context(|| format!("{} could not be copied", built.display()))?;
+        fs::rename(&new, &binary).with_context(|| format!("{} could not be replaced", binary.display()))?;
+        check(&binary)?;
+        leave_sources(&libraries.join("sources"), &folder.join("third_party"))?;
+        Ok(binary)
     }
-    let cache = folder.join("sources");
-    sources::fetch(&cache)?;
-    let work = folder.join("work");
-    empty(&work)?;
-    let new = work.join("libraries");
-    for part in ["include", "lib", "sources"] {
-        make(&new.join(part))?;
+
+    /// The folder with `include` and `lib`, built if it is not there yet.
+    fn libraries(&self, folder: &Path) -> Result<PathBuf> {
+        let root = crate::root();
+        let formats = libav::Formats::read(&root)?;
+        let recipe = lame::Recipe::read(&root)?;
+        let place = |tarballs: &Tarballs| {
+            let mut hasher = DefaultHasher::new();
+            (RECIPE, tarballs, &formats, &recipe).hash(&mut hasher);
+            folder.join(format!("libraries-{:016x}", hasher.finish()))
+        };
+        let pinned = place(&Tarballs::pinned());
+        if pinned.is_dir() {
+            return Ok(pinned);
+        }
+        let cache = folder.join("sources");
+        let tarballs = sources::fetch(&cache, self.or_newer)?;
+        let done = place(&tarballs);
+        if done.is_dir() {
+            return Ok(done);
+        }
+        let work = folder.join("work");
+        empty(&work)?;
+        let new = work.join("libraries");
+        for part in ["include", "lib", "sources"] {
+            make(&new.join(part))?;
+        }
+        lame::build(&recipe, &cache.join(&tarballs.lame.file), &work, &new)?;
+        libav::build(&formats, &cache.join(&tarballs.ffmpeg.file), &work, &new)?;
+        for tarball in [&tarballs.lame, &tarballs.ffmpeg] {
+            copy(&cache.join(&tarball.file), &new.join("sources").join(&tarball.file))?;
+        }
+        fs::rename(&new, &done).with_context(|| format!("{} could not be put in place", done.display()))?;
+        fs::remove_dir_all(&work).with_context(|| format!("{} could not be removed", work.display()))?;
+        Ok(done)
     }
-    lame::build(&recipe, &cache, &work, &new)?;
-    libav::build(&formats, &cache, &work, &new)?;
-    for source in sources::ALL {
-        copy(&cache.join(source.file), &new.join("sources").join(source.file))?;
-    }
-    fs::rename(&new, &done).with_context(|| format!("{} could not be put in place", done.display()))?;
-    fs::remove_dir_all(&work).with_context(|| format!("{} could not be removed", work.display()))?;
-    Ok(done)
 }
 
 /// Whoever passes the binary on, passes these on with it, as the licences ask: the sources as they were, and what we changed.

@@ -290,6 +290,13 @@ pub fn dist() -> Result<()> {
     install_missing(&BUILD.iter().take(1).chain(DIST).collect::<Vec<_>>())
 }
 
+/// What `cargo xtask dist --test` needs beside that: what the tests are built with, and FFmpeg's program, which it says the place of.
+pub fn dist_tests() -> Result<PathBuf> {
+    Tool::FFMPEG.named()?;
+    install_missing(&BUILD.iter().chain([&FFMPEG]).collect::<Vec<_>>())?;
+    Tool::FFMPEG.path()
+}
+
 /// What `cargo xtask fuzz` needs.
 pub fn fuzz() -> Result<()> {
     install_missing(&BUILD.iter().chain([&CPLUSPLUS]).collect::<Vec<_>>())

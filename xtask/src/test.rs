@@ -27,7 +27,8 @@ where the Python environment is; by TAPEDECK_TEST_AMQP, TAPEDECK_TEST_AMQP_API, 
 TAPEDECK_TEST_MONGODB (or MONGODB_URI) where the servers are. Those that you set are used instead of starting one.
 ";
 
-const FEATURES: &str = "tapedeck/failpoints";
+/// Beside the default ones.
+pub const FEATURES: &str = "tapedeck/failpoints";
 
 /// What the tests find on this machine.
 struct Place {
@@ -89,7 +90,8 @@ fn run_doc_tests(place: &Place) -> Result<(u64, bool)> {
     Ok((libtest_count(&said), status.success()))
 }
 
-fn run_libtest(mut command: Command) -> Result<(ExitStatus, String)> {
+/// Runs a `cargo test`, and keeps what it says.
+pub fn run_libtest(mut command: Command) -> Result<(ExitStatus, String)> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cargo test could not be started")?;
     let output = child.stdout.take().context("cargo test's results are not ours to read")?;
     let said = pass_on(output, &mut stdout())?;
@@ -142,7 +144,7 @@ fn nextest_count(said: &str) -> u64 {
 }
 
 /// From every `test result: ok. 3 passed; 0 failed; …`.
-fn libtest_count(said: &str) -> u64 {
+pub fn libtest_count(said: &str) -> u64 {
     let plain = without_colours(said);
     let results = plain.lines().filter_map(|line| line.trim().strip_prefix("test result: "));
     let parts = results.flat_map(|line| line.split([';', '.']));

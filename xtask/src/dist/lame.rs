@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::{copy, make, read, sources, write};
+use super::{copy, make, read, write};
 
 const FOLDER: &str = "third_party/lame";
 
@@ -47,9 +47,9 @@ impl Recipe {
 }
 
 /// Builds LAME into `to/lib` and `to/include`.
-pub fn build(recipe: &Recipe, cache: &Path, work: &Path, to: &Path) -> Result<()> {
+pub fn build(recipe: &Recipe, tarball: &Path, work: &Path, to: &Path) -> Result<()> {
     let source = work.join("lame");
-    unpack(recipe, cache, &source)?;
+    unpack(recipe, tarball, &source)?;
     println!("building LAME");
     let objects = if ARCH == "x86_64" { dispatched(&source)? } else { vec![joined(&source, &VARIANTS[0])?] };
     let mut archive = Command::new("ar");
@@ -63,11 +63,10 @@ pub fn build(recipe: &Recipe, cache: &Path, work: &Path, to: &Path) -> Result<()
     write(&to.join("sources/lame-dispatch.c"), &recipe.dispatch)
 }
 
-fn unpack(recipe: &Recipe, cache: &Path, source: &Path) -> Result<()> {
+fn unpack(recipe: &Recipe, tarball: &Path, source: &Path) -> Result<()> {
     make(source)?;
-    let tarball = cache.join(sources::LAME.file);
     let mut unpack = Command::new("tar");
-    unpack.arg("-xf").arg(&tarball).arg("-C").arg(source).arg("--strip-components=1");
+    unpack.arg("-xf").arg(tarball).arg("-C").arg(source).arg("--strip-components=1");
     crate::finish(&mut unpack, "is there room on the disk?")?;
     write(&source.join("config.h"), &recipe.config)?;
     write(&source.join("dispatch.c"), &recipe.dispatch)?;

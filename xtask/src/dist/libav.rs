@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::{copy, make, read, sources};
+use super::{copy, make, read};
 
 /// Where the engine keeps its lists.
 const LISTS: &str = "crates/engine/src/decode/formats.rs";
@@ -81,12 +81,11 @@ fn spelled(name: &str) -> String {
 }
 
 /// Builds libav into `to/lib` and `to/include`.
-pub fn build(formats: &Formats, cache: &Path, work: &Path, to: &Path) -> Result<()> {
+pub fn build(formats: &Formats, tarball: &Path, work: &Path, to: &Path) -> Result<()> {
     let source = work.join("ffmpeg");
     make(&source)?;
-    let tarball = cache.join(sources::FFMPEG.file);
     let mut unpack = Command::new("tar");
-    unpack.arg("-xf").arg(&tarball).arg("-C").arg(&source).arg("--strip-components=1");
+    unpack.arg("-xf").arg(tarball).arg("-C").arg(&source).arg("--strip-components=1");
     crate::finish(&mut unpack, "is there room on the disk?")?;
     refuse_unknown(&source, "--list-demuxers", &formats.demuxers)?;
     refuse_unknown(&source, "--list-decoders", &formats.decoders)?;

@@ -233,7 +233,7 @@ fn peaks_are_written_where_it_is_said() {
     assert_eq!(names(dir.path()), before, "nothing else was written");
 }
 
-fn children_of(pid: u32) -> Vec<u32> {
+pub fn children_of(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
@@ -245,7 +245,7 @@ fn a_terminal_shows_a_progress_bar_that_ends_with_the_result() {
     // `script` gives the program a terminal of its own.
     let command = format!(
         "{} convert {} -o {}",
-        crate::deck::TAPEDECK,
+        crate::deck::program().display(),
         video.display(),
         dir.path().join("out.mp3").display()
     );

@@ -14,7 +14,6 @@ use std::{
 };
 use tempfile::TempDir;
 
-pub const TAPEDECK: &str = env!("CARGO_BIN_EXE_tapedeck");
 pub const ANA: &str = "ana@example.com";
 pub const BOB: &str = "Bob@Example.com";
 /// The seeds' own password.
@@ -96,6 +95,12 @@ pub fn media(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../media").join(name)
 }
 
+/// The program under test: the one built with these tests, or the one that TAPEDECK_TEST_BINARY names (`cargo xtask dist --test`).
+pub fn program() -> PathBuf {
+    let named = std::env::var_os("TAPEDECK_TEST_BINARY");
+    named.map_or_else(|| env!("CARGO_BIN_EXE_tapedeck").into(), PathBuf::from)
+}
+
 /// A tool that the tests need; `cargo xtask test` installs it and names it.
 pub fn tool(variable: &str, name: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| name.to_owned())
@@ -103,7 +108,7 @@ pub fn tool(variable: &str, name: &str) -> String {
 
 /// `tapedeck` with these arguments on this data folder, and nothing of our own environment that it would read.
 pub fn tapedeck(data: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(TAPEDECK);
+    let mut command = Command::new(program());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TAPEDECK_") {
             command.env_remove(name);

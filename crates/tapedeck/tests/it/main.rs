@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod accounts;
+mod cage;
 mod cli;
 mod cluster;
 mod convert;
