@@ -34,7 +34,7 @@ pub use error::{Code, Error, Kind};
 pub use io::{FileSink, Sink, Source};
 pub use options::{Limits, Loudness, Options, Preset, Quality, Trim};
 pub use peaks::Peaks;
-pub use process::{Cancel, Engine, Input, Lack, Layer, Sandbox, UnknownSandbox, engine_main};
 #[doc(hidden)]
 pub use process::engine_main_probing;
+pub use process::{Cancel, Engine, Input, Lack, Layer, Sandbox, UnknownSandbox, engine_main};
 pub use pulse::Progress;

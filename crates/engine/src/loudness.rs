@@ -111,6 +111,20 @@ mod tests {
     }
 
     #[test]
+    fn samples_that_are_no_numbers_count_as_silence() {
+        let gain = |wrong: &[f32]| {
+            let mut meter = Meter::new(&Format::choose(&Options::default(), 44_100, 1)).unwrap();
+            let mut tone: Vec<f32> = (0..441_000).map(|i| (i as f32 * 0.1).sin() * 0.1).collect();
+            tone[1000..][..wrong.len()].copy_from_slice(wrong);
+            meter.add(&mut tone, None).unwrap();
+            meter.gain("-16".parse().unwrap()).unwrap()
+        };
+        let usual = gain(&[0.0; 3]);
+        assert!(usual > 1.5, "{usual}");
+        assert_eq!(gain(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]), usual);
+    }
+
+    #[test]
     fn what_has_no_loudness_stays_as_it_is() {
         assert_eq!(decibels(0.0, "-16", "vbr", 5.0), 0.0);
         assert_eq!(decibels(0.5, "-16", "vbr", 0.3), 0.0);

@@ -262,6 +262,32 @@ mod tests {
         assert_eq!(look(&mdat), Survey { has_index: true, ..Survey::default() });
     }
 
+    /// Empty boxes without end, read for a while.
+    struct Boxes(std::cell::Cell<u32>);
+
+    impl Source for Boxes {
+        fn len(&self) -> io::Result<u64> {
+            Ok(1 << 50)
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            assert_eq!(offset % 8, 0, "a box begins here");
+            self.0.set(self.0.get() + 1);
+            buffer
+                .iter_mut()
+                .zip(b"\0\0\0\x08free".iter().cycle())
+                .for_each(|(byte, of_box)| *byte = *of_box);
+            if self.0.get() > 3_000_000 { Err(io::ErrorKind::TimedOut.into()) } else { Ok(buffer.len()) }
+        }
+    }
+
+    #[test]
+    fn boxes_without_end_are_walked_no_further_than_any_file_has_them() {
+        let boxes = Boxes(std::cell::Cell::new(0));
+        assert_eq!(survey(&boxes, boxes.len().unwrap()).unwrap(), Survey::default());
+        assert!(boxes.0.get() >= 1_000_000, "a day of fragments is walked to its end");
+    }
+
     #[test]
     fn a_box_larger_than_what_it_lies_in_is_read_no_further() {
         let mut trak = b"\0\0\0\x01trak\xff\xff\xff\xff\xff\xff\xff\xf0".to_vec();

@@ -356,6 +356,18 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_sends_more_than_the_limit_is_not_passed_on() {
+        let limits = Limits { output: 100_000, ..Limits::default() };
+        let (mut sink, mut watch) = (Vec::new(), |_| ());
+        let (heard, chunk) = (Heard::default(), vec![0; CHUNK]);
+        let mut watcher =
+            Watcher { sink: &mut sink, watch: &mut watch, limits: &limits, heard, told: None, chunk };
+        assert!(watcher.pass_on(&mut std::io::repeat(0)).unwrap());
+        assert_eq!(watcher.pass_on(&mut std::io::repeat(0)).unwrap_err().code, Code::OutputTooLarge);
+        assert_eq!(sink.len(), CHUNK);
+    }
+
+    #[test]
     fn a_message_without_end_that_comes_byte_by_byte_is_refused_and_takes_no_time() {
         let endless = vec![b' '; wire::LONGEST + 1];
         let start = Instant::now();

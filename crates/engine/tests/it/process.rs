@@ -62,6 +62,21 @@ fn a_cancelled_process_is_gone_within_half_a_second() {
 }
 
 #[test]
+fn a_process_that_is_silent_is_cancelled_as_soon() {
+    const LATER: Duration = Duration::from_millis(300);
+    let (code, took) = meddle("mark-cancel-silent", &Limits::default(), |pid, cancel| {
+        signal(pid, libc::SIGSTOP);
+        let cancel = cancel.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(LATER);
+            cancel.cancel();
+        });
+    });
+    assert_eq!(code, Code::Cancelled);
+    assert!((LATER..LATER + Duration::from_millis(500)).contains(&took), "{took:?}");
+}
+
+#[test]
 fn a_killed_process_has_crashed() {
     let (code, _) = meddle("mark-kill", &Limits::default(), |pid, _| signal(pid, libc::SIGKILL));
     assert_eq!((code, code.kind()), (Code::EngineCrashed, Kind::Suspect));
@@ -108,14 +123,14 @@ fn a_process_is_confined() {
         for said in ["NoNewPrivs:\t1", "Seccomp:\t2", "Threads:\t3"] {
             assert!(status.lines().any(|line| line == said), "{status}");
         }
-        for (limit, value) in [
-            ("Max file size", "0"),
-            ("Max core file size", "0"),
-            ("Max open files", "4"),
-            ("Max cpu time", "21600"),
+        for (limit, soft, hard) in [
+            ("Max file size", "0", "0"),
+            ("Max core file size", "0", "0"),
+            ("Max open files", "4", "4"),
+            ("Max cpu time", "21600", "21605"),
         ] {
             let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
-            assert_eq!(line.split_whitespace().next(), Some(value), "{limit}");
+            assert_eq!(line.split_whitespace().take(2).collect::<Vec<_>>(), [soft, hard], "{limit}");
         }
         result
     };

@@ -219,7 +219,10 @@ fn a_machine_that_lacks_a_layer_converts_nothing_unless_that_is_allowed() {
         let [lack] = &lacking[..] else { panic!("{what}: {lacking:?}") };
         assert_eq!(lack.layer == Layer::Seccomp, what == "seccomp");
         let said = lack.to_string();
-        assert!(said.contains("is missing: ") && said.contains(names) && !said.contains("converts nothing"), "{said}");
+        assert!(
+            said.contains("is missing: ") && said.contains(names) && !said.contains("converts nothing"),
+            "{said}"
+        );
     }
     let whole = child(&["plain"]);
     assert!(whole.check().is_ok() && whole.lacking().unwrap().is_empty());

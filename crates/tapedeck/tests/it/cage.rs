@@ -53,14 +53,14 @@ fn a_conversion_by_this_program_is_in_its_cage() {
     let engine = confined_engine_of(&working);
     assert!(told(engine, "status").contains("NoNewPrivs:\t1"));
     let limits = told(engine, "limits");
-    for (limit, value) in [
-        ("Max file size", "0"),
-        ("Max core file size", "0"),
-        ("Max open files", "4"),
-        ("Max cpu time", "21600"),
+    for (limit, soft, hard) in [
+        ("Max file size", "0", "0"),
+        ("Max core file size", "0", "0"),
+        ("Max open files", "4", "4"),
+        ("Max cpu time", "21600", "21605"),
     ] {
         let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
-        assert_eq!(line.split_whitespace().next(), Some(value), "{limit}");
+        assert_eq!(line.split_whitespace().take(2).collect::<Vec<_>>(), [soft, hard], "{limit}");
     }
     let data = limits.lines().find_map(|line| line.strip_prefix("Max data size")).unwrap();
     let data: u64 = data.split_whitespace().next().unwrap().parse().expect("memory is limited");
@@ -82,7 +82,9 @@ fn without_landlock(mut command: Command) -> Command {
     let filter = BpfProgram::try_from(filter).unwrap();
     // SAFETY: between fork and exec there are system calls only.
     unsafe {
-        command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(|_| io::ErrorKind::Unsupported.into()))
+        command.pre_exec(move || {
+            seccompiler::apply_filter(&filter).map_err(|_| io::ErrorKind::Unsupported.into())
+        })
     };
     command
 }
@@ -113,7 +115,8 @@ fn a_missing_layer_is_refused_or_else_said_by_every_command_that_converts() {
     let (well, text) = said(&["serve", "--listen", "127.0.0.1:0"], &[]);
     assert!(!well && text.contains("Landlock is needed"), "{text}");
     let command = without_landlock(tapedeck(dir.path(), &["serve", "--listen", "127.0.0.1:0"]));
-    let serving = { command }.envs([best_effort]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let serving =
+        { command }.envs([best_effort]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut serving = Working(serving);
     let mut log = BufReader::new(serving.0.stderr.take().unwrap()).lines();
     let warning = log.find(|line| line.as_ref().unwrap().contains(SAID)).expect("it warns").unwrap();

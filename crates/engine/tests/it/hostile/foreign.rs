@@ -143,7 +143,8 @@ fn archives_programs_and_noise_are_no_videos() {
         ("class", with(b"\xca\xfe\xba\xbe\0\0\0\x34"), REFUSED),
         ("exe", with(b"MZ\x90\0\x03\0\0\0\x04\0\0\0\xff\xff"), REFUSED),
         ("midi", with(b"MThd\0\0\0\x06\0\0\0\x01\0\x60MTrk"), REFUSED),
-        ("elf", program[..program.len().min(2 << 20)].to_vec(), REFUSED),
+        // Some of the programs that this one may be have bytes amid them that look like a frame of MP3.
+        ("elf", program[..program.len().min(2 << 20)].to_vec(), "not-media|corrupt"),
         ("tar of text", tar("x.txt", &b"Hello\n".repeat(1000)), REFUSED),
         ("zeros", vec![0; 1 << 20], REFUSED),
         ("ones", vec![0xff; 1 << 20], REFUSED),

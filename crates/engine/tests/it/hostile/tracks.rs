@@ -1,13 +1,14 @@
 //! No sound track, two hundred of them, and sounds that are longer than their bytes suggest.
 
+use std::fs::File;
 use std::time::Duration;
 
-use engine::{Limits, Options};
+use engine::{Code, Limits, Options};
 use tempfile::TempDir;
 
-use super::super::make;
 use super::super::options::options;
-use super::{assert_verdicts, tight, verdict, verdict_with};
+use super::super::{long_wav, make};
+use super::{assert_verdicts, convert, tight, verdict, verdict_with};
 
 const NONE: &str = "no-audio";
 
@@ -92,4 +93,34 @@ fn hours_of_silence_in_few_bytes_are_held_to_the_limits() {
         let bytes = std::fs::read(make(&folder, name, &format!("{hours} {output}"))).unwrap();
         assert_eq!(verdict_with(name, &bytes, &Options::default(), &hour), "too-long", "{name}");
     }
+}
+
+#[test]
+fn what_says_that_it_is_too_long_is_refused_before_any_of_it_is_converted() {
+    let folder = TempDir::new().unwrap();
+    let silence = "-f lavfi -i anullsrc=r=8000:cl=mono:n=65535 -t 7200 -c:a flac -frame_size 65535";
+    // So few bytes for hours are not believed, and counted; the others are.
+    for (path, seconds) in [(make(&folder, "hours.mkv", silence), 3600), (long_wav(&folder, 1200), 600)] {
+        let limits = Limits { duration: Duration::from_secs(seconds), ..tight() };
+        let (file, mut mp3) = (File::open(&path).unwrap(), Vec::new());
+        let error = convert("too long", file, &mut mp3, &Options::default(), &limits).unwrap_err();
+        assert_eq!((error.code, mp3.len()), (Code::TooLong, 0), "{}", path.display());
+    }
+}
+
+#[test]
+fn what_says_that_it_is_short_is_held_to_the_limits_all_the_same() {
+    let folder = TempDir::new().unwrap();
+    let hours = "-f lavfi -i anullsrc=r=8000:cl=mono:n=65535 -t 7200 -c:a flac -frame_size 65535";
+    let mut flac = std::fs::read(make(&folder, "hours.flac", hours)).unwrap();
+    // STREAMINFO's total of samples, 36 bits: a minute.
+    flac[21] &= 0xf0;
+    flac[22..26].copy_from_slice(&(60_u32 * 8000).to_be_bytes());
+    let hour = Limits { duration: Duration::from_secs(3600), ..tight() };
+    assert_eq!(verdict_with("hours that say a minute", &flac, &Options::default(), &hour), "too-long");
+    // In this process there is no parent to count as well.
+    let path = folder.path().join("hours.flac");
+    let small = Limits { output: 1 << 20, ..tight() };
+    let error = super::super::convert(&path, &options("cbr=320"), &small).map(drop).unwrap_err();
+    assert_eq!(error.code, Code::OutputTooLarge);
 }
