@@ -35,7 +35,7 @@ was built stays in target/dist until versions, patch or lists change. docs/dist.
 ";
 
 /// Raised when how the libraries are built changes: versions, patch and lists are noticed without it.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// `cargo xtask dist`.
 pub fn command(arguments: &[OsString]) -> Result<()> {

@@ -26,6 +26,35 @@ const SPELLINGS: &[(&str, &str)] = &[
 const PARSERS: &str =
     "aac,aac_latm,ac3,amr,cook,dca,dvaudio,flac,g723_1,g729,gsm,mlp,mpegaudio,opus,sipr,tak,vorbis";
 
+/// Containers that the engine refuses, and that are there to be recognised: where libav does not know a picture or a film without a container
+/// for what it is, it takes it for MP3 or MPEG, and people hear that their file is damaged. They are asked whether a file is theirs, and
+/// never opened: the engine's list is what may be.
+const RECOGNISED: &[&str] = &[
+    "apng",
+    "dirac",
+    "gif",
+    "h263",
+    "h264",
+    "hevc",
+    "image_bmp_pipe",
+    "image_gif_pipe",
+    "image_j2k_pipe",
+    "image_jpeg_pipe",
+    "image_jpegxl_pipe",
+    "image_png_pipe",
+    "image_psd_pipe",
+    "image_svg_pipe",
+    "image_tiff_pipe",
+    "image_webp_pipe",
+    "ivf",
+    "m4v",
+    "mjpeg",
+    "mpegvideo",
+    "obu",
+    "vc1",
+    "yuv4mpegpipe",
+];
+
 const OPTIONS: &[&str] = &[
     "--disable-autodetect",
     "--disable-everything",
@@ -87,14 +116,16 @@ pub fn build(formats: &Formats, tarball: &Path, work: &Path, to: &Path) -> Resul
     let mut unpack = Command::new("tar");
     unpack.arg("-xf").arg(tarball).arg("-C").arg(&source).arg("--strip-components=1");
     crate::finish(&mut unpack, "is there room on the disk?")?;
-    refuse_unknown(&source, "--list-demuxers", &formats.demuxers)?;
+    let recognised = RECOGNISED.iter().map(|name| (*name).to_owned());
+    let demuxers: Vec<String> = formats.demuxers.iter().cloned().chain(recognised).collect();
+    refuse_unknown(&source, "--list-demuxers", &demuxers)?;
     refuse_unknown(&source, "--list-decoders", &formats.decoders)?;
 
     println!("building libav");
     let mut configure = Command::new("./configure");
     configure.args(OPTIONS).current_dir(&source);
     configure.arg(format!("--prefix={}", to.display())).arg(format!("--enable-parser={PARSERS}"));
-    configure.arg(format!("--enable-demuxer={}", formats.demuxers.join(",")));
+    configure.arg(format!("--enable-demuxer={}", demuxers.join(",")));
     configure.arg(format!("--enable-decoder={}", formats.decoders.join(",")));
     quietly(&mut configure, "ffbuild/config.log in the folder of the source says why")?;
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
