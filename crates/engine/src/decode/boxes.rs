@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn boxes_without_end_are_walked_no_further_than_any_file_has_them() {
         let boxes = Boxes(std::cell::Cell::new(0));
-        assert_eq!(survey(&boxes, boxes.len().unwrap()).unwrap(), Survey::default());
+        assert_eq!(survey(&boxes, boxes.len().unwrap(), 16).unwrap(), Survey::default());
         assert!(boxes.0.get() >= 1_000_000, "a day of fragments is walked to its end");
     }
 
