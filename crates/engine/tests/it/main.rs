@@ -15,6 +15,7 @@ mod peaks;
 mod process;
 mod ranges;
 mod sandbox;
+mod streaming;
 mod tags;
 
 use std::fs::File;
