@@ -1,9 +1,10 @@
 //! Joins the streams of many LAMEs into one, so that nobody hears where.
 //!
 //! Neighbours overlap: they encode some frames both. Where both made the same of two frames in a row, their states are the same, and the
-//! output goes on with the successor as if it had never been another encoder. Where that does not happen, a frame is good enough at
-//! which windows fit and the successor asks for no more of the reservoir than there is; both encode the same sound, and a decoder
-//! adds their halves. Where there is none of these either, the predecessor goes on into its successor's segment until there is.
+//! output goes on with the successor as if it had never been another encoder. Where that does not happen at a constant bit rate, the
+//! predecessor goes on into its successor's segment until it does, as far as [`Cut::patience`] says. Then, and else at once, a frame is
+//! good enough at which windows fit and the successor asks for no more of the reservoir than there is; both encode the same sound, and
+//! a decoder adds their halves. Where there is none of these either, the predecessor goes on until there is.
 
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
@@ -59,6 +60,10 @@ enum Fit {
     Raised,
 }
 
+impl Fit {
+    const ALL: [Fit; 3] = [Fit::Exact, Fit::Room, Fit::Raised];
+}
+
 impl Merger {
     pub fn new(cut: Cut, quality: Quality) -> Merger {
         let (packer, tally) = (Packer::default(), Tally::new());
@@ -92,7 +97,9 @@ impl Merger {
         let mut bridged = false;
         loop {
             self.pack(&mut last, from);
-            if let Some((at, fit)) = self.find(&last, &stream, begin) {
+            let patient = last.end() < stream.end().min(begin + self.cut.patience);
+            let wanted = if patient { &[Fit::Exact][..] } else { &Fit::ALL };
+            if let Some((at, fit)) = self.find(&last, &stream, begin, wanted) {
                 self.pack(&mut last, at);
                 stream.take(at, drop);
                 pack::make_up(self.packer.reservoir(), stream.frames.make_contiguous());
@@ -105,7 +112,7 @@ impl Merger {
                 return Ok(samples);
             }
             bridged = true;
-            let (before, wanted) = (last.end(), last.end() + self.cut.lead);
+            let (before, wanted) = (last.end(), last.end() + BRIDGE);
             last.feed(&samples, wanted.min(stream.end()), || Ok(()))?;
             if last.end() == before {
                 // One LAME for both segments: always legal, only slower.
@@ -135,12 +142,13 @@ impl Merger {
     }
 
     /// The best frame to begin with `next`, near `begin`.
-    fn find(&self, last: &Stream, next: &Stream, begin: u64) -> Option<(u64, Fit)> {
+    fn find(&self, last: &Stream, next: &Stream, begin: u64, wanted: &[Fit]) -> Option<(u64, Fit)> {
         let mut places: Vec<u64> = (last.first.max(begin - self.cut.usable)..last.end()).collect();
-        places.sort_by_key(|place| place.abs_diff(begin));
-        [Fit::Exact, Fit::Room, Fit::Raised]
-            .into_iter()
-            .find_map(|fit| places.iter().find(|at| self.fits(last, next, **at, fit)).map(|at| (*at, fit)))
+        // Where the predecessor went on in vain, what it made is what one LAME makes.
+        let near = if last.end() > begin + self.cut.tail + BRIDGE { last.end() } else { begin };
+        places.sort_by_key(|place| place.abs_diff(near));
+        let place = |fit: Fit| places.iter().find(|at| self.fits(last, next, **at, fit));
+        wanted.iter().find_map(|fit| place(*fit).map(|at| (*at, *fit)))
     }
 
     fn fits(&self, last: &Stream, next: &Stream, at: u64, fit: Fit) -> bool {
@@ -180,6 +188,9 @@ impl Merger {
     }
 }
 
+/// So many frames the predecessor goes on before both are compared again.
+const BRIDGE: u64 = 16;
+
 /// Within so many frames a reservoir that is too small must be made up for.
 const MADE_UP_WITHIN: usize = 32;
 
@@ -215,7 +226,7 @@ mod tests {
 
     fn found(quality: Quality, last: [Frame; 3], next: [Frame; 3]) -> Option<(u64, Fit)> {
         let merger = Merger::new(Cut { usable: 1, ..Cut::of(quality) }, quality);
-        merger.find(&stream(quality, 9, last), &stream(quality, 9, next), 10)
+        merger.find(&stream(quality, 9, last), &stream(quality, 9, next), 10, &Fit::ALL)
     }
 
     #[test]
