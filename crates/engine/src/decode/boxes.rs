@@ -72,6 +72,8 @@ pub(super) fn survey(source: &dyn Source, size: u64, listed: u64) -> io::Result<
     children(source, 0, size, &mut |part| {
         let whole = part.end <= size;
         match &part.name {
+            // libav takes the first.
+            b"moov" if whole && survey.has_index => {}
             b"moov" if whole => {
                 survey.has_index = true;
                 look_into(source, size, part, 1, &mut survey)?;

@@ -105,6 +105,17 @@ fn an_unusual_track_is_left_to_libav() {
     }
 }
 
+#[test]
+fn of_two_indexes_the_first_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (name, arguments, _) = FILES[0];
+    let mut file = std::fs::read(made(folder.path(), name, arguments)).unwrap();
+    let moov = places(&file, b"moov")[0] - 8;
+    file.extend_from_within(moov..);
+    let [(all, _), (found, used)] = [u64::MAX, 128].map(|listed| packets(&&file[..], listed).unwrap());
+    assert!(used && all == found, "{} packets, {}", all.len(), found.len());
+}
+
 /// The boxes whose first words decide whether and how the tables are used.
 const HEADS: [&[u8; 4]; 11] =
     [b"mvhd", b"tkhd", b"elst", b"mdhd", b"hdlr", b"dref", b"stsd", b"stts", b"stsc", b"stsz", b"stco"];
