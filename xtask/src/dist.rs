@@ -4,6 +4,7 @@ mod lame;
 mod libav;
 mod proof;
 mod sources;
+mod verify;
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,11 +21,13 @@ pub const HELP: &str = "\
 Builds the release binary with its own libav and LAME in it, and leaves it in target/dist/tapedeck; beside it, in
 target/dist/third_party, their sources and licences, which go wherever the binary goes.
 
-Usage: cargo xtask dist [--or-newer] [--libraries | --test]
+Usage: cargo xtask dist [--or-newer] [--libraries | --verify | --test]
 
   --libraries   only the libraries; prints the folder, for ENGINE_LIBRARIES=FOLDER cargo build
-  --test        then tests the binary itself: real files and hostile ones by the command line and by the page, in the
-                sandbox; and the engine with the same libraries in it, against the sandbox's probes
+  --verify      only the libraries; then builds LAME from the same source without our patch, encodes recordings of media/ with
+                both at many settings, and fails where ours is farther from the recording, or larger
+  --test        the binary; then that, and tests of the binary itself: real files and hostile ones by the command line and by
+                the page, in the sandbox; and of the engine with the same libraries in it, against the sandbox's probes
   --or-newer    where a pinned source is nowhere to be had any more, takes the archive's present version, and says so:
                 for CI, which would be red until it is pinned; never for a release
 
@@ -35,25 +38,34 @@ was built stays in target/dist until versions, patch or lists change. docs/dist.
 ";
 
 /// Raised when how the libraries are built changes: versions, patch and lists are noticed without it.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 
 /// `cargo xtask dist`.
 pub fn command(arguments: &[OsString]) -> Result<()> {
-    crate::only(arguments, &["--or-newer", "--libraries", "--test"], "dist")?;
+    crate::only(arguments, &["--or-newer", "--libraries", "--verify", "--test"], "dist")?;
     let wants = |flag| arguments.iter().any(|argument| argument == flag);
     let build = Build { or_newer: wants("--or-newer") };
-    if wants("--libraries") && wants("--test") {
-        bail!("--libraries builds no binary that --test could test: leave one of them out");
+    if ["--libraries", "--verify", "--test"].into_iter().filter(|flag| wants(flag)).count() > 1 {
+        bail!(
+            "--libraries and --verify build no binary, and --test verifies, too: one of the three is enough"
+        );
     }
-    if wants("--libraries") {
+    let folder = target()?.join("dist");
+    if wants("--libraries") || wants("--verify") {
         setup::dist()?;
-        println!("{}", build.libraries(&target()?.join("dist"))?.display());
+        let libraries = build.libraries(&folder)?;
+        println!("{}", libraries.display());
+        if wants("--verify") {
+            verify::run(&folder, &libraries, &setup::dist_verify()?)?;
+        }
         return Ok(());
     }
     let binary = build.binary()?;
     println!("{}", binary.display());
     if wants("--test") {
-        proof::prove(&binary, &build.libraries(&target()?.join("dist"))?)?;
+        let libraries = build.libraries(&folder)?;
+        verify::run(&folder, &libraries, &setup::dist_verify()?)?;
+        proof::prove(&binary, &libraries)?;
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! LAME from its own source and our patch: one copy for any processor, on x86-64 a second one for AVX2, chosen when the program is loaded.
 
-use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,18 +10,63 @@ use super::{copy, make, read, write};
 
 const FOLDER: &str = "third_party/lame";
 
-/// `__FAST_MATH__` would have glibc's headers offer vector functions, and the program ask for one more library (libmvec).
-const FLAGS: &[&str] =
-    &["-std=gnu11", "-O3", "-ffast-math", "-U__FAST_MATH__", "-fPIC", "-w", "-DNDEBUG", "-DHAVE_CONFIG_H"];
+/// No `-ffast-math` here: it adds in another order, and LAME compares sums of two loops that are equal only if both add alike. A band that is
+/// zeroed has all its energy as noise; one bit more than `calc_xmin` allows, and LAME shapes noise that nobody hears (0.5 dB at CBR 320).
+const FLAGS: &[&str] = &[
+    "-std=gnu11",
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-w",
+    "-DNDEBUG",
+    "-DHAVE_CONFIG_H",
+];
 
 /// A copy of the library: what its functions are called, and what the compiler may use.
-struct Variant {
-    suffix: &'static str,
+pub struct Variant {
+    pub suffix: &'static str,
     flags: &'static [&'static str],
 }
 
-const VARIANTS: &[Variant] =
-    &[Variant { suffix: "any", flags: &[] }, Variant { suffix: "avx2", flags: &["-march=x86-64-v3"] }];
+/// The best one last. Its kernels say themselves in which order such sums are added, so the rest may be in any; and `__FAST_MATH__` would
+/// have glibc's headers offer vector functions, and the program ask for one more library (libmvec).
+const VARIANTS: &[Variant] = &[
+    Variant { suffix: "any", flags: &[] },
+    Variant { suffix: "avx2", flags: &["-march=x86-64-v3", "-ffast-math", "-U__FAST_MATH__"] },
+];
+
+/// Without our patch: plain C, and arithmetic as the language has it.
+const AS_IT_WAS: Variant =
+    Variant { suffix: "as-it-was", flags: &["-fmath-errno", "-ftrapping-math", "-U__SSE2__"] };
+
+impl Variant {
+    /// What stands behind a function's name in the library.
+    pub fn of_function(&self) -> String {
+        if DISPATCHED { format!("__{}", self.suffix) } else { String::new() }
+    }
+
+    /// Has this processor what the compiler may use?
+    pub fn runs_here(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.suffix == "avx2" {
+            return is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("lzcnt")
+                && is_x86_feature_detected!("movbe");
+        }
+        true
+    }
+}
+
+/// Are there several copies, between which the loader chooses?
+const DISPATCHED: bool = cfg!(target_arch = "x86_64");
+
+/// The copies that are in the library.
+pub fn variants() -> &'static [Variant] {
+    if DISPATCHED { VARIANTS } else { &VARIANTS[..1] }
+}
 
 /// Not wanted: LAME's MP3 decoder.
 const LEFT_OUT: &str = "mpglib_interface.c";
@@ -46,12 +90,23 @@ impl Recipe {
     }
 }
 
+/// Builds LAME without our patch, in `work`: its header is in `include/lame`, and the object is returned.
+pub fn build_as_it_was(recipe: &Recipe, tarball: &Path, work: &Path) -> Result<PathBuf> {
+    let source = work.join("lame-as-it-was");
+    unpack(recipe, tarball, &source)?;
+    make(&work.join("include/lame"))?;
+    copy(&source.join("include/lame.h"), &work.join("include/lame/lame.h"))?;
+    println!("building LAME as it was");
+    joined(&source, &AS_IT_WAS)
+}
+
 /// Builds LAME into `to/lib` and `to/include`.
 pub fn build(recipe: &Recipe, tarball: &Path, work: &Path, to: &Path) -> Result<()> {
     let source = work.join("lame");
     unpack(recipe, tarball, &source)?;
+    patch(recipe, &source)?;
     println!("building LAME");
-    let objects = if ARCH == "x86_64" { dispatched(&source)? } else { vec![joined(&source, &VARIANTS[0])?] };
+    let objects = if DISPATCHED { dispatched(&source)? } else { vec![joined(&source, &VARIANTS[0])?] };
     let mut archive = Command::new("ar");
     archive.arg("rcs").arg(to.join("lib/libmp3lame.a")).args(objects);
     crate::finish(&mut archive, "is binutils installed?")?;
@@ -68,7 +123,10 @@ fn unpack(recipe: &Recipe, tarball: &Path, source: &Path) -> Result<()> {
     let mut unpack = Command::new("tar");
     unpack.arg("-xf").arg(tarball).arg("-C").arg(source).arg("--strip-components=1");
     crate::finish(&mut unpack, "is there room on the disk?")?;
-    write(&source.join("config.h"), &recipe.config)?;
+    write(&source.join("config.h"), &recipe.config)
+}
+
+fn patch(recipe: &Recipe, source: &Path) -> Result<()> {
     write(&source.join("dispatch.c"), &recipe.dispatch)?;
     write(&source.join("kernels.patch"), &recipe.patch)?;
     let mut patch = Command::new("patch");
