@@ -12,10 +12,6 @@ pub(super) struct Cut {
     pub usable: u64,
     /// A segment's encoder goes on for so many frames behind its segment.
     pub tail: u64,
-    /// Where the encoders of neighbours have not come to the same state before, the earlier one goes on for up to so many frames into the
-    /// segment of the later one, until they have. Only at a constant bit rate: with a variable one, loud frames that no
-    /// bit rate is enough for are coded by a reservoir that never comes to be the same.
-    pub patience: u64,
     /// Lengths of the first segments, short so that a short sound is shared out, too; and of all others, longer for less to be encoded
     /// twice, and no longer because memory is needed for the samples of some of them at a time.
     pub first: &'static [u64],
@@ -28,18 +24,11 @@ pub(super) const HELD_BACK: u64 = 24;
 impl Cut {
     pub fn of(quality: Quality) -> Cut {
         match quality {
-            Quality::Vbr(_) => {
-                Cut { lead: 16, usable: 4, tail: 2, patience: 0, first: &[147, 147, 147], rest: 245 }
-            }
+            Quality::Vbr(_) => Cut { lead: 16, usable: 4, tail: 2, first: &[147, 147, 147], rest: 245 },
             // How many bits a frame gets depends on the reservoir: that takes longer to be the same, now and then longer than the overlap.
-            Quality::Cbr(_) | Quality::Abr(_) => Cut {
-                lead: 49,
-                usable: 24,
-                tail: 8,
-                patience: if matches!(quality, Quality::Cbr(_)) { 343 } else { 0 },
-                first: &[147, 147, 147, 147, 245, 245, 490],
-                rest: 686,
-            },
+            Quality::Cbr(_) | Quality::Abr(_) => {
+                Cut { lead: 49, usable: 24, tail: 8, first: &[147, 147, 147, 147, 245, 245, 490], rest: 686 }
+            }
         }
     }
 

@@ -93,7 +93,6 @@ impl Sound {
             usable: u64::from(bytes.byte() % 6),
             lead: u64::from(bytes.byte() % 8),
             tail: u64::from(bytes.byte() % 4),
-            patience: if matches!(quality, Quality::Cbr(_)) { 20 } else { 0 },
             first: &[],
             rest: u64::from(bytes.byte() % 16) + 10,
         };
