@@ -423,7 +423,7 @@ impl From<&ffi::Stream> for Stream {
 /// What of a C string was left by a cut: no half character, nothing that moves a cursor.
 pub(super) fn cut_text(from: &[c_char]) -> String {
     let bytes: Vec<u8> =
-        from.iter().map(|&unit| unit.cast_unsigned()).take_while(|&byte| byte != 0).collect();
+        from.iter().map(|&unit| unit.to_ne_bytes()[0]).take_while(|&byte| byte != 0).collect();
     let lossy = String::from_utf8_lossy(&bytes);
     lossy
         .trim_end_matches('\u{fffd}')
