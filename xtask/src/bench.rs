@@ -249,22 +249,26 @@ fn decoded_seconds(ffmpeg: &Path, mp3: &Path) -> Result<f64> {
 
 // Telling
 
+const MEBIBYTE: f64 = 1024.0 * 1024.0;
+
 fn table(rows: &[Row]) -> String {
     let mut table = String::from(
-        "| | beside | its time, s | ours, s | time | CPU time | memory | ours, MiB | length of both, s |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|---:|\n",
+        "| | beside | its time, s | ours, s | time | CPU time | memory | ours, MiB | read by both, MiB | length of both, s |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for Row { name, peer, theirs, ours, seconds } in rows {
         // Writing to a String cannot fail.
         let _ = writeln!(
             table,
-            "| {name} | {peer} | {:.2} | {:.2} | **{:.3}** | {:.3} | {:.2} | {:.0} | {:.2}, {:.2} |",
+            "| {name} | {peer} | {:.2} | {:.2} | **{:.3}** | {:.3} | {:.2} | {:.0} | {:.1}, {:.1} | {:.2}, {:.2} |",
             theirs.wall,
             ours.wall,
             ours.wall / theirs.wall,
             ours.cpu / theirs.cpu,
             ours.memory / theirs.memory,
             ours.memory / 1024.0,
+            theirs.read / MEBIBYTE,
+            ours.read / MEBIBYTE,
             seconds[0],
             seconds[1],
         );
@@ -279,8 +283,8 @@ fn page(options: &Options, table: &str, ffmpeg: &Path) -> String {
          Time, CPU time and memory are ratios, ours to the other's in the same run: below 1 is better.\n\n\
          {table}\n\
          Medians of {rounds} runs each, in turn, after one of each that does not count. CPU time is user and system of all \
-         processes.\nMemory is the sum of every process's own peak, so pages that two share count twice. The length is \
-         what FFmpeg decodes\nfrom the results.\n\n\
+         processes.\nMemory is the sum of every process's own peak, so pages that two share count twice. What is \
+         read is all that\nthe processes got by system calls, their own files and pipes among it. The length is what FFmpeg decodes from the results.\n\n\
          Tapedeck is the binary of `cargo xtask dist`. All encode with LAME at its quality 3: V2, or CBR 128 kbit/s. The videos: H.264 test pattern of 320x180 with stereo sound, \
          a sweeping\nchord and beats over pink noise.\n\n\
          ## The machine\n\n{machine}",

@@ -1,11 +1,13 @@
-//! What a run of a program takes: time, processor time and memory, of all its processes.
+//! What a run of a program takes: time, processor time, memory and bytes read, of all its processes.
 //!
 //! It is read from /proc, so it works on Linux alone: CPU time from the children's ticks that the kernel books to us when we wait for
-//! them (their own waited-for children included), memory from each process's own high-water mark.
+//! them (their own waited-for children included), bytes read from the same account of the process that has ended and is not
+//! waited for yet, memory from each process's own high-water mark.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,18 +32,24 @@ impl Program {
     }
 }
 
-/// What one run took; memory is the sum over its processes of each one's peak, in KiB.
+/// What one run took: seconds, memory as the sum over its processes of each one's peak, in KiB, and bytes got by `read` and its like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     pub wall: f64,
     pub cpu: f64,
     pub memory: f64,
+    pub read: f64,
 }
 
 impl Cost {
     pub fn medians(costs: &[Cost]) -> Cost {
         let of = |part: fn(&Cost) -> f64| median(costs.iter().map(part).collect());
-        Cost { wall: of(|cost| cost.wall), cpu: of(|cost| cost.cpu), memory: of(|cost| cost.memory) }
+        Cost {
+            wall: of(|cost| cost.wall),
+            cpu: of(|cost| cost.cpu),
+            memory: of(|cost| cost.memory),
+            read: of(|cost| cost.read),
+        }
     }
 }
 
@@ -59,11 +67,12 @@ pub fn measure_in_turn(programs: &[Program], rounds: u32) -> Result<Vec<Vec<Cost
             let cost = measure(program)?;
             let label = if round == 0 { "warm-up".to_string() } else { format!("round {round}") };
             println!(
-                "{label:8} {:9} {:7.2} s, CPU {:7.2} s, {:6.1} MiB",
+                "{label:8} {:9} {:7.2} s, CPU {:7.2} s, {:6.1} MiB, {:7.1} MiB read",
                 program.name,
                 cost.wall,
                 cost.cpu,
-                cost.memory / 1024.0
+                cost.memory / 1024.0,
+                cost.read / (1024.0 * 1024.0)
             );
             if round > 0 {
                 costs.push(cost);
@@ -80,9 +89,10 @@ fn measure(program: &Program) -> Result<Cost> {
     let before = children_seconds()?;
     let start = Instant::now();
     let child = program.command().spawn();
-    let child = child.with_context(|| format!("{} could not be started", program.path.display()))?;
-    let (pid, ended) = (child.id(), AtomicBool::new(false));
-    let (output, peaks, wall) = thread::scope(|scope| {
+    let mut child = child.with_context(|| format!("{} could not be started", program.path.display()))?;
+    let mut stderr = child.stderr.take().context("its errors are not piped")?;
+    let (pid, ended, mut said) = (child.id(), AtomicBool::new(false), Vec::new());
+    let (status, read, peaks, wall) = thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             let mut peaks = BTreeMap::new();
             while !ended.load(Ordering::Relaxed) {
@@ -91,20 +101,38 @@ fn measure(program: &Program) -> Result<Cost> {
             }
             peaks
         });
-        let output = child.wait_with_output();
+        let listened = stderr.read_to_end(&mut said);
+        while !is_over(pid) {
+            thread::sleep(Duration::from_micros(200));
+        }
         let wall = start.elapsed().as_secs_f64();
+        let read = bytes_read(&fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default());
+        let status = listened.and_then(|_| child.wait());
         ended.store(true, Ordering::Relaxed);
-        (output, watcher.join().unwrap_or_default(), wall)
+        (status, read, watcher.join().unwrap_or_default(), wall)
     });
-    let output = output.with_context(|| format!("{} could not be waited for", program.name))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        bail!("{} ended with {}: {}", crate::line(&program.command()), output.status, said.trim());
+    let status = status.with_context(|| format!("{} could not be waited for", program.name))?;
+    let said = String::from_utf8_lossy(&said);
+    if !status.success() {
+        bail!("{} ended with {status}: {}", crate::line(&program.command()), said.trim());
     }
     if !program.mp3.is_file() {
         bail!("{} ended well but wrote no {}", crate::line(&program.command()), program.mp3.display());
     }
-    Ok(Cost { wall, cpu: children_seconds()? - before, memory: peaks.values().sum() })
+    let read = read.context("/proc/PID/io is not as proc(5) describes it")?;
+    Ok(Cost { wall, cpu: children_seconds()? - before, memory: peaks.values().sum(), read })
+}
+
+/// Has this child ended, and only waits for us to notice?
+fn is_over(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything.
+    stat.rsplit_once(')').is_none_or(|(_, fields)| fields.trim_start().starts_with(['Z', 'X']))
+}
+
+/// What a process and the children that it has waited for got from files and pipes.
+fn bytes_read(io: &str) -> Option<f64> {
+    io.lines().find_map(|line| line.strip_prefix("rchar:"))?.trim().parse().ok()
 }
 
 /// User and system time of the children that this process has waited for, their children included.
@@ -163,6 +191,12 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_read_are_those_that_were_asked_for() {
+        assert_eq!(bytes_read("rchar: 4096\nwchar: 7\nread_bytes: 512\n"), Some(4096.0));
+        assert_eq!(bytes_read(""), None);
+    }
+
+    #[test]
     fn the_high_water_mark_is_read_in_kib() {
         assert_eq!(high_water_mark("Name:\tx\nVmHWM:\t    5120 kB\nVmRSS:\t 4 kB\n"), Some(5120.0));
         assert_eq!(high_water_mark("Name:\tzombie\n"), None);
@@ -173,12 +207,14 @@ mod tests {
     fn a_run_is_measured_with_its_children() {
         let mp3 = env::temp_dir().join(format!("tapedeck-bench-test-{}.mp3", std::process::id()));
         let work = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
-        let script = format!("sh -c '{work}'; sleep 0.1; echo x > {}", mp3.display());
+        let script =
+            format!("sh -c '{work}'; head -c 5000000 /dev/zero; sleep 0.1; echo x > {}", mp3.display());
         let arguments = vec!["-c".into(), script.into()];
         let program = Program { name: "sh", path: "sh".into(), arguments, mp3: mp3.clone() };
         let cost = measure(&program).unwrap();
         fs::remove_file(&mp3).unwrap();
         assert!(cost.wall >= 0.1 && cost.cpu >= 0.02 && cost.memory > 500.0, "{cost:?}");
+        assert!((5e6..6e6).contains(&cost.read), "{cost:?}");
     }
 
     #[test]

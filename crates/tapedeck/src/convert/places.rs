@@ -33,8 +33,13 @@ pub fn places(wish: &Convert) -> Result<Vec<Places>, Failure> {
 /// The files that `flag` asks for; without it, beside the videos.
 fn outputs(wish: &Convert, flag: &str, output: Option<&Path>, ending: &str) -> Result<Vec<PathBuf>, Failure> {
     let into_folder = output.filter(|output| output.is_dir());
-    if wish.files.len() > 1 && output.is_some() && into_folder.is_none() {
-        return Err(Failure::Usage(format!("with several files, {flag} names a folder that exists")));
+    if let (Some(output), None) = (output, into_folder)
+        && wish.files.len() > 1
+    {
+        let output = output.display();
+        let why =
+            format!("with several files, {flag} must name a folder, and {output} is none: make it first");
+        return Err(Failure::Usage(why));
     }
     let beside = |file: &Path| file.with_extension(ending);
     let place = |file: &PathBuf| match (into_folder, output) {

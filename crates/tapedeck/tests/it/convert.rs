@@ -98,7 +98,7 @@ fn exit_codes_tell_scripts_what_happened_and_nothing_is_left() {
         (&["missing.mp4"], 4, "missing.mp4"),
         (&["."], 4, "folder"),
         (&["mp4__sample.mp4", "-o", "nowhere/talk.mp3"], 4, "nowhere"),
-        (&["mp4__sample.mp4", "text.mp4", "-o", "one.mp3"], 2, "folder"),
+        (&["mp4__sample.mp4", "text.mp4", "-o", "one.mp3"], 2, "one.mp3 is none"),
         (&["mp4__sample.mp4", "mp4__sample.mp4"], 2, "both"),
         (&["--nonsense"], 2, "nonsense"),
         (&[], 2, "Usage"),
