@@ -225,7 +225,7 @@ fn peaks_are_written_where_it_is_said() {
         (&["wav__sample.wav", "--peaks", "nowhere/wave.json"], 4, "nowhere"),
         (&["wav__sample.wav", "--peaks", "wav__sample.mp3"], 2, "both"),
         (&["wav__sample.wav", "--peaks", "wav__sample.wav", "--force"], 2, "source"),
-        (&["wav__sample.wav", "bbb_480p_30s.mp4", "--peaks", "one.json"], 2, "--peaks names a folder"),
+        (&["wav__sample.wav", "bbb_480p_30s.mp4", "--peaks", "one.json"], 2, "--peaks must name a folder"),
     ] {
         let (ended, said) = convert(dir.path(), arguments);
         assert!(ended == code && said.contains(word), "{arguments:?} ended with {ended}: {said}");
