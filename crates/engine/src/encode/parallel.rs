@@ -16,6 +16,12 @@ use crate::{Code, Error};
 /// So often whoever waits for an encoder looks whether to go on.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// LAME takes what is audible in silence for higher after something loud, and forgets that by so much a frame (`adjust_ATH`).
+const FADES: f32 = 0.925;
+
+/// A mean square from which on all is equally loud for that.
+const LOUD: f32 = 0.05;
+
 /// What becomes of the MP3's bytes, and of the time spent waiting.
 pub(crate) trait Outlet {
     /// The next bytes of the MP3, behind its Info frame.
@@ -161,11 +167,24 @@ impl Encoder {
         let (number, begin) = (self.number, self.begin);
         let end = begin + self.cut.length(number);
         (self.number, self.begin) = (number + 1, end);
-        let start = (end - self.cut.lead) * self.format.samples_per_frame();
+        let start = (end - self.lead(end)) * self.format.samples_per_frame();
         let capacity = usize::try_from(self.end_of_samples() - start).unwrap_or_default();
         let next = self.samples.tail(start, capacity, self.spare.pop().unwrap_or_default());
         let samples = std::mem::replace(&mut self.samples, next);
         self.send(Segment { number, begin, end: Some(end), samples })
+    }
+
+    /// So many frames before a segment its encoder begins: after a loud passage before the loudest frame that LAME still hears.
+    fn lead(&self, begin: u64) -> u64 {
+        let frame = self.format.samples_per_frame();
+        let first = begin.saturating_sub(self.cut.longest_lead).max(self.samples.start.div_ceil(frame));
+        let mut heard = (0.0, begin);
+        for number in first..begin {
+            let power = self.samples.power(number * frame, frame).min(LOUD);
+            let fades = heard.0 * FADES;
+            heard = if power >= fades { (power, number) } else { (fades, heard.1) };
+        }
+        (begin - heard.1 + self.cut.usable).clamp(self.cut.lead, self.cut.longest_lead)
     }
 
     fn send(&self, segment: Segment) -> Result<(), Error> {

@@ -8,6 +8,8 @@ pub(super) struct Cut {
     /// A segment's encoder begins so many frames before its segment, and has LAME's state (windows, psychoacoustics, reservoir) when
     /// its segment begins.
     pub lead: u64,
+    /// At most so many frames, where its state takes longer to be LAME's.
+    pub longest_lead: u64,
     /// From so many frames before the segment on, what its encoder makes may be used.
     pub usable: u64,
     /// A segment's encoder goes on for so many frames behind its segment.
@@ -24,11 +26,18 @@ pub(super) const HELD_BACK: u64 = 24;
 impl Cut {
     pub fn of(quality: Quality) -> Cut {
         match quality {
-            Quality::Vbr(_) => Cut { lead: 16, usable: 4, tail: 2, first: &[147, 147, 147], rest: 245 },
-            // How many bits a frame gets depends on the reservoir: that takes longer to be the same, now and then longer than the overlap.
-            Quality::Cbr(_) | Quality::Abr(_) => {
-                Cut { lead: 49, usable: 24, tail: 8, first: &[147, 147, 147, 147, 245, 245, 490], rest: 686 }
+            Quality::Vbr(_) => {
+                Cut { lead: 16, longest_lead: 98, usable: 4, tail: 2, first: &[147, 147, 147], rest: 245 }
             }
+            // How many bits a frame gets depends on the reservoir: that takes longer to be the same, now and then longer than the overlap.
+            Quality::Cbr(_) | Quality::Abr(_) => Cut {
+                lead: 49,
+                longest_lead: 49,
+                usable: 24,
+                tail: 8,
+                first: &[147, 147, 147, 147, 245, 245, 490],
+                rest: 686,
+            },
         }
     }
 

@@ -26,6 +26,16 @@ impl Samples {
         self.right.extend_from_slice(right.unwrap_or_default());
     }
 
+    /// The mean square of `count` samples of each channel, from sample `start` of the whole sound on.
+    pub fn power(&self, start: u64, count: u64) -> f32 {
+        let (at, count) = ((start - self.start) as usize, count as usize);
+        let square = |channel: &[f32]| -> f32 {
+            channel.get(at..at + count).unwrap_or_default().iter().map(|sample| sample * sample).sum()
+        };
+        let channels = if self.right.is_empty() { 1.0 } else { 2.0 };
+        (square(&self.left) + square(&self.right)) / (channels * count as f32)
+    }
+
     /// A copy of what lies from `start` on, in the memory of `spare`, with room for `capacity` samples.
     pub fn tail(&self, start: u64, capacity: usize, spare: Samples) -> Samples {
         let at = usize::try_from(start - self.start).unwrap_or(usize::MAX).min(self.left.len());

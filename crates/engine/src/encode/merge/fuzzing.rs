@@ -92,6 +92,7 @@ impl Sound {
         let cut = Cut {
             usable: u64::from(bytes.byte() % 6),
             lead: u64::from(bytes.byte() % 8),
+            longest_lead: 8,
             tail: u64::from(bytes.byte() % 4),
             first: &[],
             rest: u64::from(bytes.byte() % 16) + 10,
