@@ -174,7 +174,15 @@ impl Merger {
             frame.header[2] >> 4 == TOP_RATE && (header.content() + frame.main.len()) * 20 >= header.size * 19
         };
         let full = next.frames.iter().filter(is_full).count();
-        if self.is_constant() || full * 20 > next.frames.len() { &[Fit::Same] } else { &Fit::FREE }
+        let is_low = next.frames.front().is_some_and(|frame| frame.parsed().granules() == 1);
+        // So many full frames are too many: at low sample rates, where nothing costs much, any.
+        let too_many = match self.quality {
+            Quality::Cbr(_) => 0,
+            _ if is_low => 1,
+            Quality::Abr(_) => next.frames.len() / 100 + 1,
+            Quality::Vbr(_) => next.frames.len() / 20 + 1,
+        };
+        if full >= too_many { &[Fit::Same] } else { &Fit::FREE }
     }
 
     fn fits(&self, last: &Stream, next: &Stream, at: u64, fit: Fit) -> bool {

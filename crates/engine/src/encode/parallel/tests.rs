@@ -197,6 +197,14 @@ fn where_frames_take_what_they_need_nearly_all_are_one_lames() {
         let least = if quality == Vbr(1) { 990 } else { 995 };
         assert!(same * 1000 >= all * least, "{quality:?}: {same} of {all} frames are those of one LAME");
     }
+    // An average near the top rate fills frames as well, and of low sample rates the top rate is low.
+    for (rate, kbit, sound) in [(44_100, 192, &louds[0].2), (22_050, 128, &film(22_050))] {
+        let (same, all) = compare(&format(rate, 2, Abr(kbit)), "full", sound);
+        assert!(
+            same * 1000 >= all * 998,
+            "{rate} Hz, {kbit} kbit/s: {same} of {all} frames are those of one LAME"
+        );
+    }
 }
 
 #[test]
