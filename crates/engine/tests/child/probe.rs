@@ -29,6 +29,8 @@ pub fn attempt(what: &str, with: &str) -> String {
         "kill" => ok(unsafe { libc::kill(with.parse().unwrap(), libc::SIGKILL) }),
         "ptrace" => ptrace(with.parse().unwrap()),
         "memory" => allocate(256 << 20),
+        "shared-memory" => map(256 << 20, libc::MAP_SHARED | libc::MAP_ANONYMOUS),
+        "stack-memory" => map(256 << 20, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN),
         "cpu" => spin(Duration::from_secs(with.parse().unwrap())),
         "descriptor" => ok(unsafe { libc::dup(0) }),
         "code" => make_code(),
@@ -155,6 +157,18 @@ fn ptrace(pid: i32) -> io::Result<()> {
 fn allocate(bytes: usize) -> io::Result<()> {
     let touched = vec![1_u8; bytes];
     assert_eq!(std::hint::black_box(touched).len(), bytes);
+    Ok(())
+}
+
+/// Maps so much memory, and writes to its end.
+fn map(bytes: usize, flags: i32) -> io::Result<()> {
+    let writable = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: fresh memory, which nothing else knows, and a place within it.
+    unsafe {
+        let memory = libc::mmap(std::ptr::null_mut(), bytes, writable, flags, -1, 0);
+        ok(if memory == libc::MAP_FAILED { -1 } else { 0 })?;
+        memory.cast::<u8>().add(bytes - 1).write_volatile(1);
+    }
     Ok(())
 }
 

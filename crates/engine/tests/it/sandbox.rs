@@ -160,6 +160,10 @@ fn memory_time_and_descriptors_are_limited_by_rlimits_alone() {
         assert_eq!(by(RLIMITS, what, much), denied, "{what}");
         assert_eq!(by_all(what, much), denied, "{what}");
     }
+    // What that limit does not count cannot be had at all.
+    for what in ["shared-memory", "stack-memory"] {
+        assert_denied(what, "", ["done", "done", "done", "ENOSYS"]);
+    }
     assert_denied("descriptor", "", ["done", "EMFILE", "done", "ENOSYS"]);
 }
 

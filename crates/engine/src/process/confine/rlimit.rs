@@ -9,13 +9,18 @@ type Resource = libc::__rlimit_resource_t;
 #[cfg(not(target_env = "gnu"))]
 type Resource = libc::c_int;
 
+/// The stack of the process's first thread: the usual size, where somebody has made it unlimited.
+const STACK: u64 = 8 << 20;
+
 /// Sets the limits of this process, of whose memory `before` counts already.
 ///
 /// Memory is counted as RLIMIT_DATA, beyond what the process had at its start: the address space of a process with all of a
-/// distribution's codec libraries says little about what a conversion takes.
+/// distribution's codec libraries says little about what a conversion takes. That kind does not count shared memory, which the filter of
+/// system calls denies, nor the first thread's stack, which has its own.
 pub(super) fn limit(limits: &Limits, before: u64) -> io::Result<()> {
     let cpu = limits.cpu.as_secs() + u64::from(limits.cpu.subsec_nanos() > 0);
     set(libc::RLIMIT_DATA, before.saturating_add(limits.memory))?;
+    set(libc::RLIMIT_STACK, STACK)?;
     set(libc::RLIMIT_CPU, cpu.max(1))?;
     set(libc::RLIMIT_FSIZE, 0)?;
     set(libc::RLIMIT_CORE, 0)?;

@@ -6,7 +6,7 @@
 //! someone else's code runs in here: they end the process at once (SIGSYS), and the parent tells the operator.
 //!
 //! Nothing that takes a path passes, not even a question about a file, which Landlock would let through. Nothing that opens a
-//! descriptor passes, and no memory becomes code.
+//! descriptor passes, no memory becomes code, and none is mapped that the limit of memory would not count.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -124,6 +124,9 @@ const NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS) as u64;
 
+/// Memory that RLIMIT_DATA does not count: what is shared, and what grows downwards like a stack.
+const UNCOUNTED: u64 = (libc::MAP_SHARED | libc::MAP_GROWSDOWN) as u64;
+
 /// Binds this thread, and all that it starts, to the lists. Nothing can be set up after it.
 pub(super) fn filter() -> io::Result<()> {
     let enosys = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
@@ -151,10 +154,11 @@ fn fatal() -> io::Result<Rules> {
 
 fn allowed() -> io::Result<Rules> {
     let mut rules = whatever_arguments(&[ALLOWED, ALLOWED_OLD]);
-    let no_code = || argument(2, Length::Qword, Is::MaskedEq(libc::PROT_EXEC as u64), 0);
+    let no_code = || condition(2, Length::Qword, Is::MaskedEq(libc::PROT_EXEC as u64), 0);
+    let counted = condition(3, Length::Qword, Is::MaskedEq(UNCOUNTED), 0)?;
     let is = |index, value: i32| argument(index, Length::Dword, Is::Eq, u64::from(value.unsigned_abs()));
-    rules.insert(libc::SYS_mmap, vec![no_code()?]);
-    rules.insert(libc::SYS_mprotect, vec![no_code()?]);
+    rules.insert(libc::SYS_mmap, vec![all(vec![no_code()?, counted])?]);
+    rules.insert(libc::SYS_mprotect, vec![all(vec![no_code()?])?]);
     rules.insert(
         libc::SYS_clone,
         vec![argument(0, Length::Qword, Is::MaskedEq(THREAD | NAMESPACES), THREAD)?],
@@ -176,7 +180,14 @@ fn whatever_arguments(lists: &[&[i64]]) -> Rules {
 
 /// A call whose argument at `index` is so.
 fn argument(index: u8, length: Length, is: Is, value: u64) -> io::Result<SeccompRule> {
-    SeccompCondition::new(index, length, is, value)
-        .and_then(|condition| SeccompRule::new(vec![condition]))
-        .map_err(io::Error::other)
+    all(vec![condition(index, length, is, value)?])
+}
+
+/// A call that is all of these.
+fn all(conditions: Vec<SeccompCondition>) -> io::Result<SeccompRule> {
+    SeccompRule::new(conditions).map_err(io::Error::other)
+}
+
+fn condition(index: u8, length: Length, is: Is, value: u64) -> io::Result<SeccompCondition> {
+    SeccompCondition::new(index, length, is, value).map_err(io::Error::other)
 }
