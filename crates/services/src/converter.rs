@@ -148,8 +148,15 @@ impl Converter {
             if self.ledger.policy.neighbours.converter == Neighbour::Original && job.state == State::Queued {
                 // An original converter has had its time, and its broker lost the message: once more.
                 self.publish_again(&job).await?;
-            } else if let Some(job) = self.claim(&job).await? {
-                return Ok(Some(job));
+            } else {
+                match self.claim(&job).await {
+                    Ok(None) => {}
+                    Err(error) if error.is_of_this_record() => {
+                        // It waits where it stands, and those behind it do not.
+                        tracing::warn!(job = %job.id, error = %crate::chain(&error), "this job cannot be taken");
+                    }
+                    claimed => return claimed,
+                }
             }
         }
         Ok(None)

@@ -124,7 +124,8 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/session/end", post(session::sign_out))
         .route("/assets/{name}", get(page::asset))
         .fallback(page::no_such_page)
-        .layer(middleware::from_fn(page::with_policy));
+        .layer(middleware::from_fn(page::with_policy))
+        .layer(middleware::from_fn(http::with_body_in_time));
     Router::new()
         .route("/login", post(compat::login))
         .route("/upload", post(upload::upload).layer(DefaultBodyLimit::disable()))

@@ -3,22 +3,27 @@
 use crate::{measures, trace};
 use axum::{
     Json, Router,
+    body::Body,
     extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::{StreamExt, stream};
 use headers::{Authorization, Header, authorization::Basic, authorization::Bearer};
 use serde_json::json;
 use std::{
     future::Future,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tracing::Instrument;
+
+/// A small body must arrive within so long: one that never ends would hold its connection for ever.
+const BODY_TIME: Duration = Duration::from_secs(15);
 
 /// The header that carries the request id, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -136,23 +141,45 @@ pub fn basic_credentials(headers: &HeaderMap) -> Option<(String, String)> {
     Some((basic.username().to_owned(), basic.password().to_owned()))
 }
 
+/// A layer for routes whose bodies are small, such as forms: what has not arrived in time breaks off.
+pub async fn with_body_in_time(request: Request, next: Next) -> Response {
+    next.run(request.map(|body| in_time(body, BODY_TIME))).await
+}
+
+fn in_time(body: Body, time: Duration) -> Body {
+    let end = tokio::time::Instant::now() + time;
+    Body::from_stream(stream::unfold(Some(body.into_data_stream()), move |body| async move {
+        let mut body = body?;
+        match tokio::time::timeout_at(end, body.next()).await {
+            Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some(body))),
+            Ok(Some(Err(error))) => Some((Err(error), None)),
+            Ok(None) => None,
+            Err(late) => Some((Err(axum::Error::new(late)), None)),
+        }
+    }))
+}
+
 /// Whom a request comes from, for counting: past the proxies that we trust, and an IPv6 network as one.
 pub fn client(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpAddr]) -> String {
     let mut client = peer.to_canonical();
     let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<IpAddr> =
-        forwarded.flat_map(|line| line.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
-    // From the nearest hop outwards: what lies beyond the first that we do not trust is its own invention.
+    let hops: Vec<Option<IpAddr>> = forwarded.flat_map(|line| line.split(',')).map(hop).collect();
+    // From the nearest hop outwards: what lies beyond the first that we do not trust, or cannot read, is anybody's invention.
     for hop in hops.into_iter().rev() {
-        if !trusted_proxies.contains(&client) {
-            break;
-        }
+        let Some(hop) = hop.filter(|_| trusted_proxies.contains(&client)) else { break };
         client = hop.to_canonical();
     }
     match client {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
     }
+}
+
+/// An address in a list of proxies; some write the port behind it.
+fn hop(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// What an `Authorization` header says about a bearer.
@@ -228,6 +255,9 @@ mod tests {
             ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
             ("10.0.0.1", "6.6.6.6, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
             ("10.0.0.1", "", "10.0.0.1"),
+            ("10.0.0.1", "6.6.6.6, 198.51.100.1:5533", "198.51.100.1"),
+            ("10.0.0.1", "6.6.6.6, [2001:db8::1]:5533", "2001:db8::"),
+            ("10.0.0.1", "6.6.6.6, unknown", "10.0.0.1"),
             ("2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::"),
             ("::ffff:192.0.2.9", "", "192.0.2.9"),
         ] {
@@ -240,5 +270,17 @@ mod tests {
         assert_eq!(basic_credentials(&with("Basic YUBiLmM6cDpx")), Some(("a@b.c".into(), "p:q".into())));
         assert_eq!(basic_credentials(&with("Basic !!!")), None);
         assert_eq!(basic_credentials(&with("Bearer abc")), None);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_breaks_off() {
+        let read = async |body| axum::body::to_bytes(in_time(body, Duration::from_millis(100)), 1000).await;
+        assert_eq!(read(Body::from("all of it")).await.unwrap(), "all of it");
+        // A byte now and then does not help.
+        let drip = stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Some((Ok::<_, std::io::Error>("."), ()))
+        });
+        assert!(read(Body::from_stream(drip)).await.is_err());
     }
 }

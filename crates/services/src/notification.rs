@@ -99,7 +99,14 @@ impl Notifier {
             if shutdown.is_cancelled() {
                 break;
             }
-            sent |= self.claim_and_send(&job, false).await?;
+            match self.claim_and_send(&job, false).await {
+                Ok(this) => sent |= this,
+                Err(error) if error.is_of_this_record() => {
+                    // Its owner waits, and others do not.
+                    tracing::warn!(job = %job.id, error = %crate::chain(&error), "this job's mail cannot be sent");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(sent)
     }

@@ -171,6 +171,8 @@ pub trait Blobs: Send + Sync {
     async fn create(&self, blob: Blob) -> PortResult<Box<dyn BlobWriter>>;
     /// A committed file's length; `None` where there is none.
     async fn size(&self, blob: Blob) -> PortResult<Option<u64>>;
+    /// Was this file made by a Tapedeck? What is not there was not.
+    async fn is_ours(&self, blob: Blob) -> PortResult<bool>;
     /// These bytes of a committed file, in order. A file that is not there, or ends early, is an error in the stream.
     async fn read(&self, blob: Blob, range: Range<u64>) -> PortResult<BoxStream<'static, PortResult<Bytes>>>;
     /// A committed file as the engine takes it; `None` where there is none.

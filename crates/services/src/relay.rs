@@ -2,20 +2,24 @@
 
 use crate::{
     failpoints,
-    job::{Event, Job, Task},
+    id::Id,
+    job::{Event, Task},
     message::{Message, Queue},
     ports::Wake,
     trace,
     transition::{Ledger, TransitionError},
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 /// What is younger is left to the process that wrote it, whose own relay was rung.
 const LEFT_TO_ITS_WRITER: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
-/// So many failures end a round.
+/// So many records one round looks at: more than a queue that takes nothing gathers before somebody is called.
+const ROUND: usize = 1000;
+
+/// After so many failures a round leaves a queue alone.
 const GIVEN_UP_AFTER: usize = 3;
 
 /// Publishes pending wake-ups until `shutdown`.
@@ -40,23 +44,29 @@ pub async fn run(ledger: Ledger, wake: Arc<dyn Wake>, poll: Duration, shutdown: 
 /// Publishes what is pending: all of it, or what its writer has not published by itself.
 async fn publish_pending(ledger: &Ledger, wake: &dyn Wake, all: bool) -> Result<(), TransitionError> {
     let now = ledger.clock.now();
-    let mut failures = Vec::new();
-    for job in ledger.jobs.due(Task::Publish, now, 100).await? {
-        if all || now.duration_since(job.updated) > LEFT_TO_ITS_WRITER {
-            failures.extend(publish(ledger, wake, &job).await.err());
+    // One queue that takes nothing must not hold up the other.
+    let mut failures = HashMap::new();
+    let mut last = Ok(());
+    for job in ledger.jobs.due(Task::Publish, now, ROUND).await? {
+        if !all && now.duration_since(job.updated) <= LEFT_TO_ITS_WRITER {
+            continue;
         }
-        // One queue that takes nothing must not hold up the other; a broker that is away holds up both.
-        if failures.len() >= GIVEN_UP_AFTER {
-            break;
+        let is_open = |queue: &Queue| failures.get(queue).is_none_or(|count| *count < GIVEN_UP_AFTER);
+        let queues: Vec<Queue> = job.pending.iter().copied().filter(is_open).collect();
+        for queue in queues {
+            if let Err(error) = publish(ledger, wake, job.id, queue).await {
+                *failures.entry(queue).or_insert(0) += 1;
+                last = Err(error);
+            }
         }
     }
-    failures.pop().map_or(Ok(()), Err)
+    last
 }
 
-async fn publish(ledger: &Ledger, wake: &dyn Wake, job: &Job) -> Result<(), TransitionError> {
+async fn publish(ledger: &Ledger, wake: &dyn Wake, id: Id, queue: Queue) -> Result<(), TransitionError> {
     // As it is now: the list may be old by the time that its end is reached, and others publish, too.
-    let Some(job) = ledger.jobs.get(job.id).await? else { return Ok(()) };
-    for queue in job.pending.iter().copied() {
+    let Some(job) = ledger.jobs.get(id).await? else { return Ok(()) };
+    if job.pending.contains(&queue) {
         let message = Message {
             video_fid: job.id,
             mp3_fid: job.mp3_fid.filter(|_| queue == Queue::Mp3),

@@ -45,11 +45,19 @@ enum Role {
     Notifier,
 }
 
+#[derive(Clone, Copy)]
 struct Sighting {
     fence: u64,
     beat: u64,
     since: Instant,
     round: Instant,
+}
+
+/// When a round asked for the records, and when it had them: what they say was so in between.
+#[derive(Clone, Copy)]
+struct Round {
+    begun: Instant,
+    read: Instant,
 }
 
 impl Sweeper {
@@ -80,26 +88,29 @@ impl Sweeper {
 
     /// One round over all records that are due.
     pub async fn sweep(&mut self) -> Result<(), PortError> {
-        let round = Instant::now();
-        if round.duration_since(self.looked) > self.patience / 2 {
-            // This process itself stood still: what it did not look at it has not seen unchanged.
+        let begun = Instant::now();
+        let due = self.ledger.jobs.due(Task::Sweep, self.ledger.clock.now(), ROUND).await?;
+        // Only a round that saw something counts: while the store is away, workers cannot show a sign of life.
+        let round = Round { begun, read: Instant::now() };
+        if begun.duration_since(self.looked) > self.patience / 2 {
+            // This process itself stood still, or the store did: what it did not look at it has not seen unchanged.
             self.seen.clear();
         }
-        self.looked = round;
-        for job in self.ledger.jobs.due(Task::Sweep, self.ledger.clock.now(), ROUND).await? {
+        self.looked = begun;
+        for job in due {
             let id = job.id;
-            if self.putting_off.get(&id).is_some_and(|put_off| put_off.until > round) {
+            if self.putting_off.get(&id).is_some_and(|put_off| put_off.until > begun) {
                 continue;
             }
             match self.sweep_job(job, round).await {
                 Ok(()) | Err(TransitionError::Refused(_) | TransitionError::Missing) => {
                     self.putting_off.remove(&id);
                 }
-                Err(TransitionError::Store(error)) => self.put_off(id, &error, round),
+                Err(TransitionError::Store(error)) => self.put_off(id, &error, begun),
             }
         }
-        self.seen.retain(|_, sighting| sighting.round == round);
-        self.putting_off.retain(|_, put_off| put_off.until + put_off.wait > round);
+        self.seen.retain(|_, sighting| sighting.round == begun);
+        self.putting_off.retain(|_, put_off| put_off.until + put_off.wait > begun);
         Ok(())
     }
 
@@ -111,7 +122,7 @@ impl Sweeper {
         self.putting_off.insert(id, PutOff { until: now + wait, wait });
     }
 
-    async fn sweep_job(&mut self, job: Job, round: Instant) -> Result<(), TransitionError> {
+    async fn sweep_job(&mut self, job: Job, round: Round) -> Result<(), TransitionError> {
         if let Some(lease) = &job.lease
             && self.is_lost((job.id, Role::Worker), job.fence, lease, round)
         {
@@ -134,14 +145,14 @@ impl Sweeper {
     }
 
     /// Has this lease shown no sign of life for longer than the patience?
-    fn is_lost(&mut self, key: (Id, Role), fence: u64, lease: &Lease, round: Instant) -> bool {
-        let sighting =
-            self.seen.entry(key).or_insert(Sighting { fence, beat: lease.beat, since: round, round });
-        sighting.round = round;
+    fn is_lost(&mut self, key: (Id, Role), fence: u64, lease: &Lease, round: Round) -> bool {
+        let now = Sighting { fence, beat: lease.beat, since: round.read, round: round.begun };
+        let sighting = self.seen.entry(key).or_insert(now);
+        sighting.round = round.begun;
         if (sighting.fence, sighting.beat) != (fence, lease.beat) {
-            *sighting = Sighting { fence, beat: lease.beat, since: round, round };
+            *sighting = now;
         }
-        round.duration_since(sighting.since) >= self.patience
+        round.begun.duration_since(sighting.since) >= self.patience
     }
 
     async fn delete_garbage(&self, job: &Job) -> Result<(), TransitionError> {

@@ -5,7 +5,7 @@ use crate::{
     id::Id,
     job::{Event, Job, Policy, Refused, Task},
     measures,
-    ports::{Jobs, PortError, Swap},
+    ports::{Jobs, PortError, PortErrorKind, Swap},
 };
 use std::{
     sync::Arc,
@@ -25,6 +25,13 @@ pub enum TransitionError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] PortError),
+}
+
+impl TransitionError {
+    /// Is it of no use to ask again, while other records may well be changed?
+    pub fn is_of_this_record(&self) -> bool {
+        matches!(self, TransitionError::Store(error) if error.kind == PortErrorKind::Refused)
+    }
 }
 
 /// The job records together with what every change of one needs: the time and the policy.

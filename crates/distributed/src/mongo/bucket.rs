@@ -13,6 +13,9 @@ use mongodb::{Collection, Database, IndexModel, options::IndexOptions};
 use services::ports::{Blob, Bucket, HEAD, PortResult};
 use std::ops::Range;
 
+/// What a files document's metadata says in `by` where a writer of ours made it.
+pub(super) const BY: &str = "tapedeck";
+
 /// The chunk size of every driver and of the original services, and so of ours.
 pub(super) const CHUNK: usize = 255 * 1024;
 /// Chunk 0 is what [`services::ports::BlobWriter::rewrite_head`] reaches.
@@ -80,6 +83,17 @@ impl GridBucket {
             }
             _ => Err(damaged(blob, "its files document has no length and chunkSize that make sense")),
         }
+    }
+
+    /// Does the metadata say that a writer of ours made it?
+    pub(super) async fn is_ours(&self, blob: Blob) -> PortResult<bool> {
+        let what = format!("look who made {blob}");
+        let ours = doc! { "_id": object_id(blob.id), "metadata.by": BY };
+        let ours = &ours;
+        let found = patiently(&what, FOR_FILES, |_| async move {
+            call(self.files.find_one(ours.clone()).projection(doc! { "_id": 1 })).await
+        });
+        Ok(found.await?.is_some())
     }
 
     /// The peaks in the metadata of a committed file; `None` where another writer made it, or has put something else there.

@@ -82,6 +82,10 @@ impl Blobs for GridFs {
         Ok(self.bucket(blob.bucket).facts(blob).await?.map(|facts| facts.length))
     }
 
+    async fn is_ours(&self, blob: Blob) -> PortResult<bool> {
+        self.bucket(blob.bucket).is_ours(blob).await
+    }
+
     async fn read(&self, blob: Blob, range: Range<u64>) -> PortResult<BoxStream<'static, PortResult<Bytes>>> {
         let bucket = self.bucket(blob.bucket);
         let facts = within(bucket.facts(blob).await?, blob, &range)?;

@@ -137,7 +137,7 @@ fn document(job: &Job, swap: ObjectId) -> PortResult<RawDocumentBuf> {
         "_id": object_id(job.id),
         "version": version(job.version),
         "swap": swap,
-        "owner_key": job.owner.to_lowercase(),
+        "owner_key": job.owner.to_ascii_lowercase(),
         "listed": !job.deleted,
         "active": !job.state.is_ended(),
         "state": job.state.as_str(),
@@ -264,7 +264,7 @@ impl Jobs for MongoJobs {
     }
 
     async fn by_owner(&self, owner: &str, before: Option<Id>, limit: usize) -> PortResult<Vec<Job>> {
-        let mut filter = doc! { "owner_key": owner.to_lowercase(), "listed": true };
+        let mut filter = doc! { "owner_key": owner.to_ascii_lowercase(), "listed": true };
         if let Some(before) = before {
             filter.insert("_id", doc! { "$lt": object_id(before) });
         }
@@ -273,7 +273,7 @@ impl Jobs for MongoJobs {
 
     async fn stamp(&self, owner: &str) -> PortResult<Stamp> {
         let stages = [
-            doc! { "$match": { "owner_key": owner.to_lowercase(), "listed": true } },
+            doc! { "$match": { "owner_key": owner.to_ascii_lowercase(), "listed": true } },
             doc! { "$group": { "_id": null, "newest": { "$max": "$_id" },
             "count": { "$sum": 1_i64 }, "versions": { "$sum": "$version" } } },
         ];
@@ -289,7 +289,8 @@ impl Jobs for MongoJobs {
     }
 
     async fn count_active(&self, owner: &str) -> PortResult<u64> {
-        self.count("count an owner's jobs", doc! { "owner_key": owner.to_lowercase(), "active": true }).await
+        self.count("count an owner's jobs", doc! { "owner_key": owner.to_ascii_lowercase(), "active": true })
+            .await
     }
 
     async fn due(&self, task: Task, now: Timestamp, limit: usize) -> PortResult<Vec<Job>> {

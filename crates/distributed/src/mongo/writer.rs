@@ -6,7 +6,7 @@
 
 use super::{
     attempt::{FOR_FILES, FOR_LONG_WORK, Failure, call, long_call, patiently},
-    bucket::{CHUNK, GridBucket},
+    bucket::{BY, CHUNK, GridBucket},
     object_id,
 };
 use async_trait::async_trait;
@@ -237,7 +237,7 @@ impl Draft {
             document.insert("filename", format!("{}.mp3", self.id));
             document.insert("contentType", "audio/mpeg");
         }
-        let mut metadata = doc! { "by": "tapedeck", "writer": self.name };
+        let mut metadata = doc! { "by": BY, "writer": self.name };
         if let Some(peaks) = peaks {
             let peaks = bson::Binary { subtype: BinarySubtype::Generic, bytes: peaks.to_vec() };
             metadata.insert("peaks", peaks);

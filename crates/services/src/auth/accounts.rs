@@ -64,6 +64,7 @@ pub async fn hash_password(password: String) -> Result<String, AuthError> {
 const AT_ONCE: usize = 4;
 /// So many may wait for their turn; who comes then is told to come again.
 const IN_LINE: usize = 64;
+const FULL_LINE: &str = "more people sign in at once than there are places in the line";
 
 /// Verifies passwords, a few at a time.
 pub(super) struct Verifier {
@@ -92,7 +93,7 @@ pub(super) struct Turn<'a> {
 impl Verifier {
     /// Waits for a turn, unless too many wait already.
     pub(super) async fn turn(&self) -> Result<Turn<'_>, AuthError> {
-        let place = self.line.try_acquire().map_err(|_| AuthError::TooManyAttempts { seconds: 5 })?;
+        let place = self.line.try_acquire().map_err(|_| AuthError::Unavailable(FULL_LINE.into()))?;
         let turn = self.turns.acquire().await.map_err(|closed| AuthError::Unavailable(closed.into()))?;
         Ok(Turn { verifier: self, _place: place, _turn: turn })
     }

@@ -9,6 +9,7 @@ use axum::{
     Extension, Json, Router,
     extract::{ConnectInfo, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -40,6 +41,7 @@ pub fn routes(auth: Arc<LocalAuth>, trusted: Vec<IpAddr>) -> Router {
         .route("/setup", post(set_up))
         .with_state(auth)
         .layer(Extension(Trusted(trusted.into())))
+        .layer(middleware::from_fn(http::with_body_in_time))
 }
 
 #[derive(Clone)]

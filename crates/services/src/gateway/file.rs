@@ -109,6 +109,8 @@ impl Gateway {
         if !allowed
             || jobs.by_mp3(id).await.map_err(internal)?.is_some()
             || jobs.get(id).await.map_err(internal)?.is_some()
+            // Of a conversion that is not done yet, or was given up: it has an owner, whom its record does not name by this id.
+            || self.blobs.is_ours(Blob::mp3(id)).await.map_err(internal)?
         {
             return Ok(None);
         }

@@ -4,6 +4,9 @@ use super::{Failure, Failures, Job, Lease, Mail, MailState, Mp3, Neighbour, Pass
 use crate::{id::Id, message::Queue, ports::Blob};
 use jiff::{SignedDuration, Timestamp};
 
+/// So many passages a history keeps: a record stays small whatever somebody does to its job.
+const MOST_PASSAGES: usize = 100;
+
 /// What may happen to a job. A `fence` is the one that the sender was given with its claim.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -199,6 +202,10 @@ impl Job {
             let why =
                 job.error.as_ref().filter(|_| job.state != State::Queued).map(|error| error.code.clone());
             job.history.push(Passage { at: now, to: job.state, why });
+            if job.history.len() > MOST_PASSAGES {
+                // How it began stays, and what happened last.
+                job.history.remove(1);
+            }
         }
         Ok(job)
     }
