@@ -62,29 +62,45 @@ pub fn convert(
 ) -> Result<Summary, Error> {
     options.check()?;
     let pulse = Pulse::new(watch);
-    let source = Counted { source, size: OnceCell::new(), bytes: Cell::new(0) };
+    let made = convert_by(&pulse, source, sink, options, limits);
+    // A read that was broken off for it may have been taken for another failure.
+    made.map_err(|error| if pulse.stopped() { Error::cancelled() } else { error })
+}
+
+fn convert_by(
+    pulse: &Pulse<'_>,
+    source: &dyn Source,
+    sink: &mut dyn Sink,
+    options: &Options,
+    limits: &Limits,
+) -> Result<Summary, Error> {
+    let source = Counted { source, pulse, size: OnceCell::new(), bytes: Cell::new(0) };
     let gain = match options.loudness {
-        Some(target) => pass::measure(&source, &pulse, options, limits, target)?,
+        Some(target) => pass::measure(&source, pulse, options, limits, target)?,
         None => 1.0,
     };
-    let mut sound = Sound::open(&source, &pulse, options)?;
+    let mut sound = Sound::open(&source, pulse, options)?;
     let length = sound.length(limits)?;
-    let course = |sound: &Sound<'_, '_>, part| Course::new(&pulse, sound, &length, limits, part);
-    let mut scanned = None;
+    let course = |sound: &Sound<'_, '_>, part| Course::new(pulse, sound, &length, limits, part);
+    let (mut scanned, mut late) = (None, Duration::ZERO);
     if copy::may_be_copied(options, &sound) {
         let scanning = course(&sound, copy::SCANNING);
         scanned = copy::scan(&mut sound, &length, |sound| scanning.passed(sound))?;
-        sound = Sound::open(&source, &pulse, options)?;
+        late = sound.late();
+        sound = Sound::open(&source, pulse, options)?;
     }
     let (container, codec) = (sound.container(), sound.codec().to_owned());
-    let tag = tag(&sound, &length, options);
     let course = course(&sound, 1.0);
     let mut output = Output { sink, pending: Vec::new(), bytes: 0, limit: limits.output };
     let copied = scanned.is_some();
     let Made { samples, sample_rate, channels, peaks } = match scanned {
-        Some(scanned) => copied_behind(&tag, sound, &scanned, &course, &mut output)?,
+        Some(scanned) => {
+            let tag = tag(&sound, &length, late, options);
+            copied_behind(&tag, sound, &scanned, &course, &mut output)?
+        }
         None => {
             let pass = Pass::begin(sound, length, course, options)?;
+            let tag = tag(&pass.sound, &pass.length, pass.sound.late(), options);
             encoded_behind(&tag, pass, gain, &mut output, limits.threads())?
         }
     };
@@ -102,13 +118,13 @@ struct Made {
     peaks: Option<Peaks>,
 }
 
-/// The tag that stands before the sound.
-fn tag(sound: &Sound<'_, '_>, length: &Length, options: &Options) -> Vec<u8> {
+/// The tag that stands before the sound, which begins so late in the video.
+fn tag(sound: &Sound<'_, '_>, length: &Length, late: Duration, options: &Options) -> Vec<u8> {
     id3v2(&Work {
         metadata: &sound.metadata(),
         tags: &options.tags,
         title: options.title.as_deref(),
-        chapters: &sound.chapters(length),
+        chapters: &sound.chapters(length, late),
         pictures: &sound.pictures(),
     })
 }
@@ -194,13 +210,14 @@ fn time(samples: u64, rate: u32) -> Duration {
 /// The source as long as it was at first, and how much was read of it.
 ///
 /// What is appended meanwhile is not there; what is missing is a fault of the source, and no end of the video: it may be deleted after.
-struct Counted<'a> {
+struct Counted<'a, 'w> {
     source: &'a dyn Source,
+    pulse: &'a Pulse<'w>,
     size: OnceCell<u64>,
     bytes: Cell<u64>,
 }
 
-impl Source for Counted<'_> {
+impl Source for Counted<'_, '_> {
     fn len(&self) -> io::Result<u64> {
         match self.size.get() {
             Some(size) => Ok(*size),
@@ -213,6 +230,10 @@ impl Source for Counted<'_> {
         let rest = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
         if rest == 0 {
             return Ok(0);
+        }
+        // Also where nothing is decoded, as in a walk through all of a file's boxes.
+        if self.pulse.beat().is_break() {
+            return Err(io::Error::other("cancelled"));
         }
         let n = self.source.read_at(offset, &mut buf[..rest])?;
         if n == 0 {

@@ -38,3 +38,9 @@ pub use peaks::Peaks;
 pub use process::engine_main_probing;
 pub use process::{Cancel, Engine, Input, Lack, Layer, Sandbox, UnknownSandbox, engine_main};
 pub use pulse::Progress;
+
+/// FFmpeg's program, for tests: the one that FFMPEG names, or that is on PATH.
+#[cfg(test)]
+fn ffmpeg_program() -> std::process::Command {
+    std::process::Command::new(std::env::var_os("FFMPEG").unwrap_or_else(|| "ffmpeg".into()))
+}

@@ -28,7 +28,7 @@ impl Meter {
         Ok(Meter { meter })
     }
 
-    /// Takes the next samples, and makes silence of those that are no numbers.
+    /// Takes the next samples, and makes silence of those that are no numbers, and full scale of those that are damage.
     pub fn add(&mut self, left: &mut [f32], mut right: Option<&mut [f32]>) -> Result<(), Error> {
         numbers(left);
         right.iter_mut().for_each(|right| numbers(right));
@@ -55,8 +55,17 @@ impl Meter {
     }
 }
 
+/// No sound is so far above full scale, here by 18 dB: damaged packets decode to such, and one of them would make all the rest quiet.
+const DAMAGE: f32 = 8.0;
+
 fn numbers(samples: &mut [f32]) {
-    samples.iter_mut().filter(|sample| !sample.is_finite()).for_each(|sample| *sample = 0.0);
+    for sample in samples {
+        match *sample {
+            number if !number.is_finite() => *sample = 0.0,
+            damage if damage.abs() > DAMAGE => *sample = damage.signum(),
+            _ => {}
+        }
+    }
 }
 
 fn failed(error: ebur128::Error) -> Error {
@@ -122,6 +131,9 @@ mod tests {
         let usual = gain(&[0.0; 3]);
         assert!(usual > 1.5, "{usual}");
         assert_eq!(gain(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]), usual);
+        // As much as a click at full scale takes, and no more.
+        let click = gain(&[1.0, -1.0]);
+        assert!(click > 0.5 && gain(&[31_349.0, -1e6]) == click, "{click}");
     }
 
     #[test]

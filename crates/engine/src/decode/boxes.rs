@@ -29,8 +29,8 @@ pub(super) struct Survey {
 
 impl Survey {
     /// What libav is to see otherwise than it is: tracks of video as free space, since it would list every frame of them in memory, 40 bytes
-    /// each, for hours of it many times what the conversion needs; and the tables of long sound cut short. In fragments no list comes
-    /// first, and tracks are told apart by their boxes.
+    /// each, for hours of it many times what the conversion needs; and the tables of long sound cut short. Of fragments libav
+    /// learns one after the other, and tells tracks apart by their boxes.
     pub fn patches(&self) -> Vec<Patch> {
         if self.fragmented {
             return Vec::new();
@@ -174,27 +174,36 @@ fn is_overclaimed(source: &dyn Source, size: u64, table: &Header) -> io::Result<
     Ok(count > MOST_ENTRIES || u64::from(count) * entry > size.saturating_sub(table.start))
 }
 
-/// Where the names of the tracks of video stand, if there is one of sound, too.
+/// Where the names of the tracks of video stand, if there is one of sound, too. One that names a track of chapters stays: that track may be
+/// named by no other.
 fn videos(source: &dyn Source, moov: &Header) -> io::Result<Vec<u64>> {
     let (mut videos, mut has_sound) = (Vec::new(), false);
     let within = |outer: &Header, inner: &Header| inner.end.min(outer.end);
-    children(source, moov.start, moov.end, &mut |trak| match &trak.name {
-        b"trak" => children(source, trak.start, within(moov, trak), &mut |mdia| match &mdia.name {
-            b"mdia" => children(source, mdia.start, within(trak, mdia), &mut |hdlr| {
+    children(source, moov.start, moov.end, &mut |trak| {
+        if &trak.name != b"trak" {
+            return Ok(());
+        }
+        let (mut is_video, mut names_chapters) = (false, false);
+        children(source, trak.start, within(moov, trak), &mut |part| match &part.name {
+            b"mdia" => children(source, part.start, within(trak, part), &mut |hdlr| {
                 // Version, flags and QuickTime's component type come before what kind of track it is.
                 let mut kind = [0; 12];
                 if &hdlr.name == b"hdlr" && read(source, hdlr.start, &mut kind)? == kind.len() {
-                    match &kind[8..] {
-                        b"vide" => videos.push(trak.name_at),
-                        b"soun" => has_sound = true,
-                        _ => {}
-                    }
+                    is_video |= &kind[8..] == b"vide";
+                    has_sound |= &kind[8..] == b"soun";
                 }
                 Ok(())
             }),
+            b"tref" => children(source, part.start, within(trak, part), &mut |reference| {
+                names_chapters |= &reference.name == b"chap";
+                Ok(())
+            }),
             _ => Ok(()),
-        }),
-        _ => Ok(()),
+        })?;
+        if is_video && !names_chapters {
+            videos.push(trak.name_at);
+        }
+        Ok(())
     })?;
     Ok(if has_sound { videos } else { Vec::new() })
 }
@@ -243,6 +252,9 @@ mod tests {
         let [video, sound, text] = ["vide", "soun", "text"].map(track);
         let moov = |tracks: &[&[u8]]| look(&atom("moov", &tracks.concat()));
         let long = video.len() as u64;
+        let hdlr = atom("mdia", &atom("hdlr", &[&[0; 8][..], b"vide", &[0; 12]].concat()));
+        let chaptered = atom("trak", &[hdlr, atom("tref", &atom("chap", &[0, 0, 0, 3]))].concat());
+        assert_eq!(moov(&[&chaptered, &sound]).videos, [0; 0], "its chapters would not be found");
         assert_eq!(moov(&[&video, &sound, &text, &video]).videos, [12, 12 + 2 * long + text.len() as u64]);
         assert_eq!(moov(&[&video, &text]).videos, [0; 0], "nothing but video is left as it is");
         let mut survey = Survey { videos: vec![12], ..Survey::default() };

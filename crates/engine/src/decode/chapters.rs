@@ -14,6 +14,15 @@ pub(crate) struct Chapter {
 /// A chapter as the container has it: start, end where it says one (MP4 does not), title.
 type Found = (Duration, Option<Duration>, Option<String>);
 
+/// The chapters by the clock of a sound that begins so `late` in the container.
+pub(super) fn since(mut found: Vec<Found>, late: Duration) -> Vec<Found> {
+    for (start, end, _) in &mut found {
+        *start = start.saturating_sub(late);
+        *end = end.map(|end| end.saturating_sub(late));
+    }
+    found
+}
+
 /// The chapters in the order of their starts; where an end is not said, the next start is it, or the end of the piece. Those that have no
 /// length, or end before the piece or begin behind `cut`, where it was cut, are left out.
 pub(super) fn within(mut found: Vec<Found>, piece: Range<Duration>, cut: Option<Duration>) -> Vec<Chapter> {
@@ -52,6 +61,15 @@ mod tests {
         );
         assert_eq!(seconds(&[(5, None), (5, None)], 0..10, None), [(5, 10), (5, 10)], "two at once");
         assert_eq!(seconds(&[(12, None), (3, Some(3)), (4, Some(2))], 0..10, None), [], "without length");
+    }
+
+    #[test]
+    fn a_sound_that_begins_late_has_its_chapters_earlier() {
+        let s = Duration::from_secs;
+        let found = vec![(s(0), Some(s(4)), None), (s(4), Some(s(12)), None), (s(12), None, None)];
+        let chapters = within(since(found, s(8)), s(0)..s(10), None);
+        let times: Vec<_> = chapters.iter().map(|chapter| (chapter.start, chapter.end)).collect();
+        assert_eq!(times, [(s(0), s(4)), (s(4), s(10))], "what ends before the sound is left out");
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub struct Tally {
     pub damaged: i64,
     pub last_position: i64,
     pub samples: i64,
+    pub first_us: i64,
 }
 
 unsafe extern "C" {

@@ -17,6 +17,7 @@
 #include <libswresample/swresample.h>
 
 /* What a read of the file fetches: see choose_buffer. */
+#define MOST_CHANNELS 64 /* that the resampler can mix */
 #define IO_BUFFER (32 * 1024)
 #define IO_BUFFER_OF_MP4 (4 * 1024)
 
@@ -378,7 +379,8 @@ static int next_packet(engine_input *input)
             continue;
         if (av_packet_get_side_data(packet, AV_PKT_DATA_ENCRYPTION_INFO, NULL))
             return ERROR_ENCRYPTED;
-        input->tally.packets++;
+        if (input->tally.packets++ == 0 && packet->pts != AV_NOPTS_VALUE)
+            input->tally.first_us = to_us(packet->pts, input->stream->time_base);
         input->tally.last_position = packet->pos >= 0 ? packet->pos + packet->size : avio_tell(input->io);
         return 1;
     }
@@ -433,6 +435,10 @@ static int next_frame(engine_input *input)
         int result = next_packet(input);
         if (result < 0)
             return result;
+        if (result > 0 && input->packet->size == 0) { /* a decoder would take it for the end of the sound */
+            input->tally.damaged++;
+            continue;
+        }
         input->drained = result == 0;
         int error = avcodec_send_packet(input->codec, input->drained ? NULL : input->packet);
         if (error == AVERROR(ENOMEM))
@@ -481,13 +487,36 @@ void engine_deliver(engine_input *input, int sample_rate, int channels)
 /* More channels than any layout names: even ones left, odd ones right, at equal weight. */
 static int mix_unnamed(engine_input *input, int channels)
 {
-    double matrix[2 * 64] = {0};
-    if (channels > 64)
+    double matrix[2 * MOST_CHANNELS] = {0};
+    if (channels > MOST_CHANNELS)
         return AVERROR_PATCHWELCOME;
     for (int in = 0; in < channels; in++)
         for (int out = 0; out < input->out_channels; out++)
             if (input->out_channels == 1 || in % 2 == out)
                 matrix[out * channels + in] = (double)input->out_channels / (channels + channels % 2);
+    return swr_set_matrix(input->swr, matrix, channels);
+}
+
+/* Ambisonic sound, in the order of ACN and the weights of SN3D: what two cardioids hear that look left and right. Behind it may come a left
+ * and a right channel, to be heard as they are. */
+static int mix_ambisonic(engine_input *input, int channels)
+{
+    double matrix[2 * MOST_CHANNELS] = {0};
+    int order = 0;
+    if (channels > MOST_CHANNELS)
+        return AVERROR_PATCHWELCOME;
+    while ((order + 2) * (order + 2) <= channels)
+        order++;
+    int beside = channels - (order + 1) * (order + 1) == 2;
+    for (int out = 0; out < input->out_channels; out++) {
+        double *row = matrix + out * channels;
+        int is_mono = input->out_channels == 1;
+        row[0] = is_mono || order == 0 ? 1 : 0.5;
+        if (!is_mono && order > 0)
+            row[1] = out == 0 ? 0.5 : -0.5;
+        for (int side = 0; side < 2 && beside; side++)
+            row[channels - 2 + side] = is_mono ? 0.5 : side == out;
+    }
     return swr_set_matrix(input->swr, matrix, channels);
 }
 
@@ -503,7 +532,9 @@ static int open_resampler(engine_input *input)
 
     swr_free(&input->swr);
     int error = swr_alloc_set_opts2(&input->swr, &out, AV_SAMPLE_FMT_FLTP, input->out_rate, &in, frame->format, frame->sample_rate, 0, NULL);
-    if (error >= 0 && in.order != AV_CHANNEL_ORDER_NATIVE)
+    if (error >= 0 && in.order == AV_CHANNEL_ORDER_AMBISONIC)
+        error = mix_ambisonic(input, in.nb_channels);
+    else if (error >= 0 && in.order != AV_CHANNEL_ORDER_NATIVE)
         error = mix_unnamed(input, in.nb_channels);
     else if (error >= 0 && in.nb_channels == 1 && input->out_channels == 2)
         error = swr_set_matrix(input->swr, (const double[]){1, 1}, 1); /* mono amid stereo stays as loud as it was */

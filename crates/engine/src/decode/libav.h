@@ -53,6 +53,7 @@ typedef struct engine_tally {
     int64_t damaged;       /* of these, refused by the decoder */
     int64_t last_position; /* where in the file the last packet ends, as far as known */
     int64_t samples;       /* decoded, at the decoder's rate */
+    int64_t first_us;      /* when the first packet plays, by the container's clock; 0 where it does not say */
 } engine_tally;
 
 /* Reads through `read`; both lists are comma-separated names in libav's words. NULL: no memory. */

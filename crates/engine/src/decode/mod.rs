@@ -123,9 +123,19 @@ impl<'s, 'w> Sound<'s, 'w> {
         tags
     }
 
-    /// The container's chapters within the wanted piece.
-    pub fn chapters(&self, length: &Length) -> Vec<Chapter> {
-        chapters::within(self.reader.chapters(), self.piece(length), self.trim.and_then(|trim| trim.end))
+    /// So much later than the container's clock the sound begins: known once something of it was read. What lies within a frame or two is
+    /// an encoder's delay.
+    pub fn late(&self) -> Duration {
+        let first = u64::try_from(self.reader.tally().first_us).map_or(Duration::ZERO, Duration::from_micros);
+        // Elsewhere chapters are told by the sound's own clock.
+        let one_clock = is_mp4(&self.format) || self.format.starts_with("matroska");
+        if one_clock && first >= LATE { first } else { Duration::ZERO }
+    }
+
+    /// The container's chapters within the wanted piece of a sound that begins so late.
+    pub fn chapters(&self, length: &Length, late: Duration) -> Vec<Chapter> {
+        let found = chapters::since(self.reader.chapters(), late);
+        chapters::within(found, self.piece(length), self.trim.and_then(|trim| trim.end))
     }
 
     /// The pictures that are attached to the work, the front cover first.
@@ -284,6 +294,9 @@ impl<'s, 'w> Sound<'s, 'w> {
 
 /// So many samples of a long MP4's sound libav lists, six minutes of AAC: enough for it to find where the sound begins.
 const LISTED: u64 = 16_384;
+
+/// A sound that begins earlier than this does not begin late.
+const LATE: Duration = Duration::from_millis(100);
 
 /// The highest rate that any sound comes at: DSD1024, which its decoder gives at an eighth. A resampler for more would take gigabytes.
 const HIGHEST_RATE: u32 = 6_144_000;

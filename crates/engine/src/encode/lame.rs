@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::ptr::NonNull;
 
 use super::{Format, Quality};
+use crate::mp3::info;
 use crate::{Code, Error};
 
 #[repr(C)]
@@ -40,6 +41,7 @@ unsafe extern "C" {
         room: c_int,
     ) -> c_int;
     fn lame_encode_flush(flags: *mut Flags, mp3: *mut u8, room: c_int) -> c_int;
+    fn lame_get_lowpassfreq(flags: *const Flags) -> c_int;
     fn lame_get_lametag_frame(flags: *const Flags, frame: *mut u8, room: usize) -> usize;
 }
 
@@ -91,8 +93,12 @@ impl Lame {
             let n =
                 unsafe { lame_get_lametag_frame(lame.flags.as_ptr(), lame.mp3.as_mut_ptr(), lame.mp3.len()) };
             lame.mp3.truncate(n);
+            let mut info = std::mem::take(&mut lame.mp3);
+            if n > 0 && quality != format.quality {
+                info::relabel(&mut info, kilobits, Lame::bare(format)?.lowpass());
+            }
             if n > 0 {
-                return Ok(std::mem::take(&mut lame.mp3));
+                return Ok(info);
             }
         }
         Err(failed(0))
@@ -103,6 +109,12 @@ impl Lame {
         let lame = Lame::new(format, false)?;
         // SAFETY: `flags` is live.
         Ok(unsafe { lame_get_scale(lame.flags.as_ptr()) })
+    }
+
+    /// Where the encoder's low-pass filter ends, in hertz; 0 where there is none.
+    fn lowpass(&self) -> u32 {
+        // SAFETY: `flags` is live.
+        unsafe { lame_get_lowpassfreq(self.flags.as_ptr()) }.try_into().unwrap_or_default()
     }
 
     fn new(format: &Format, info_frame: bool) -> Result<Lame, Error> {

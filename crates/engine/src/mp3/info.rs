@@ -82,6 +82,20 @@ pub(crate) fn blank(like: [u8; 4], is_constant: bool, delay: u16) -> Option<Vec<
     Some(frame)
 }
 
+/// Lets LAME's Info frame, which was made at another bit rate, tell of this one and of its low-pass filter.
+pub(crate) fn relabel(frame: &mut [u8], kilobits: u16, lowpass: u32) {
+    let Some(header) = frame.first_chunk().and_then(|head| Header::parse(*head)) else { return };
+    let start = header.content();
+    let Some(tag) = frame.get_mut(start..start + TAG) else { return };
+    tag[130] = u8::try_from((lowpass + 50) / 100).unwrap_or(u8::MAX);
+    tag[140] = u8::try_from(kilobits).unwrap_or(u8::MAX);
+    // The preset, below flags of surround sound: by it, LAME names the bit rate that it was asked for.
+    let preset = u16::from_be_bytes([tag[146], tag[147]]) & !0x7ff | kilobits & 0x7ff;
+    tag[146..148].copy_from_slice(&preset.to_be_bytes());
+    let crc = crc16(0, &frame[..start + TAG - 2]);
+    frame[start + TAG - 2..start + TAG].copy_from_slice(&crc.to_be_bytes());
+}
+
 /// What an Info frame is made of, gathered while the frames behind it are written.
 pub(crate) struct Tally {
     frames: u64,

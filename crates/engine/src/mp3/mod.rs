@@ -7,7 +7,7 @@ pub(crate) mod foreign;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod info;
+pub(crate) mod info;
 pub(crate) mod pack;
 pub(crate) mod splice;
 pub(crate) mod unpack;

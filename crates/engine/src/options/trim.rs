@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// A piece of the sound. Its times are those of the sound as a player plays it; they are met to the sample.
+/// A piece of the sound. Its times count from where the sound begins, which in a few videos is later than the picture; they are met to the
+/// sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Trim {

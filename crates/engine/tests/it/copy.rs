@@ -52,7 +52,7 @@ fn samples(path: &Path) -> Vec<u32> {
     let path = path.to_str().unwrap();
     let arguments =
         ["-nostdin", "-v", "quiet", "-i", path, "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "f32le", "-"];
-    let pcm = Command::new("ffmpeg").args(arguments).output().unwrap().stdout;
+    let pcm = crate::ffmpeg_program().args(arguments).output().unwrap().stdout;
     pcm.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
 }
 
@@ -401,7 +401,7 @@ fn samples_at_44100(path: &Path) -> u64 {
         "s16le",
         "-",
     ];
-    Command::new("ffmpeg").args(arguments).output().unwrap().stdout.len() as u64 / 2
+    crate::ffmpeg_program().args(arguments).output().unwrap().stdout.len() as u64 / 2
 }
 
 #[test]

@@ -81,9 +81,14 @@ fn assert_sound(name: &str, summary: &Summary, mp3: &[u8]) {
     assert_eq!(decoded(&path) / u64::from(summary.channels), summary.samples, "{name}, by FFmpeg");
 }
 
+/// FFmpeg's program: the one that FFMPEG names, or that is on PATH.
+fn ffmpeg_program() -> Command {
+    Command::new(std::env::var_os("FFMPEG").unwrap_or_else(|| "ffmpeg".into()))
+}
+
 /// Runs FFmpeg's program, which must not complain.
 fn ffmpeg(arguments: &[&str]) -> Vec<u8> {
-    let run = Command::new("ffmpeg").args(["-nostdin", "-v", "error", "-y"]).args(arguments).output();
+    let run = ffmpeg_program().args(["-nostdin", "-v", "error", "-y"]).args(arguments).output();
     let run = run.expect("ffmpeg is installed: cargo xtask setup");
     assert!(
         run.status.success() && run.stderr.is_empty(),

@@ -267,7 +267,7 @@ fn loudness(mp3: &[u8]) -> (f64, f64) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("it.mp3");
     std::fs::write(&path, mp3).unwrap();
-    let run = std::process::Command::new("ffmpeg")
+    let run = crate::ffmpeg_program()
         .args([
             "-nostdin",
             "-hide_banner",

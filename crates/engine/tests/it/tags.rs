@@ -177,6 +177,27 @@ fn chapters_come_along_and_are_listed_in_their_order() {
 }
 
 #[test]
+fn chapters_fit_a_sound_that_begins_after_the_picture() {
+    let folder = TempDir::new().unwrap();
+    let chaptered = with_chapters(&folder, "all.mka", "flac");
+    let chaptered = chaptered.to_str().unwrap();
+    for (name, codec) in [("late.mkv", "flac"), ("copied.mkv", "libmp3lame"), ("late.mp4", "aac")] {
+        let inputs = "-f lavfi -i color=s=64x64:r=5:d=10 -itsoffset 4 -f lavfi -i sine=d=6";
+        let path = make(
+            &folder,
+            name,
+            &format!("{inputs} -i {chaptered} -map 0 -map 1 -map_chapters 2 -c:v mpeg4 -c:a {codec}"),
+        );
+        let (_, mp3) = convert(&path, &Options::default(), &Limits::default()).unwrap();
+        let found = chapters(&mp3);
+        assert_eq!(found.len(), 2, "{name}: the first ends before the sound begins: {found:?}");
+        // To within an encoder's delay.
+        assert!(found[0].0 == 0.0 && (found[0].1 - 2.0).abs() < 0.06, "{name}: {found:?}");
+        assert!((found[1].0 - 2.0).abs() < 0.06 && (found[1].1 - 6.0).abs() < 0.2, "{name}: {found:?}");
+    }
+}
+
+#[test]
 fn chapters_of_a_piece_are_those_within_it_from_its_start() {
     let folder = TempDir::new().unwrap();
     let path = with_chapters(&folder, "it.mkv", "flac");

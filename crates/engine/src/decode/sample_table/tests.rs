@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::super::{Drops, Sound};
 use super::*;
@@ -31,7 +30,7 @@ const FILES: [(&str, &[&[&str]], bool); 12] = [
 ];
 
 fn made(folder: &Path, name: &str, arguments: &[&[&str]]) -> PathBuf {
-    let mut ffmpeg = Command::new("ffmpeg");
+    let mut ffmpeg = crate::ffmpeg_program();
     ffmpeg.current_dir(folder).args(["-nostdin", "-v", "error", "-y"]).args(arguments.concat()).arg(name);
     let run = ffmpeg.output().expect("ffmpeg is installed: cargo xtask setup");
     assert!(run.status.success(), "{name}: {}", String::from_utf8_lossy(&run.stderr));
@@ -102,6 +101,33 @@ fn an_unusual_track_is_left_to_libav() {
         let [all, found] = [u64::MAX, 128].map(|listed| packets(&&file[..], listed));
         assert!(found.as_ref().is_ok_and(|(_, used)| !used) || found.is_err(), "{what}: its tables are used");
         assert!(shape(found) == shape(all), "{what}");
+    }
+}
+
+#[test]
+fn an_empty_sample_is_not_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (name, arguments, _) = FILES[0];
+    let mut file = std::fs::read(made(folder.path(), name, arguments)).unwrap();
+    // Two frames in one sample, and none in the next: nothing is missing.
+    let sizes = places(&file, b"stsz")[0] + 12;
+    for at in [50, 500].map(|sample| sizes + 4 * sample) {
+        let both = [at, at + 4].map(|at| u32::from_be_bytes(file[at..at + 4].try_into().unwrap()));
+        file[at..at + 4].copy_from_slice(&both.iter().sum::<u32>().to_be_bytes());
+        file[at + 4..at + 8].fill(0);
+    }
+    for listed in [u64::MAX, 128] {
+        let mut go_on = |_| ControlFlow::Continue(());
+        let pulse = Pulse::new(&mut go_on);
+        let bytes = &file[..];
+        let mut sound = Sound::open_listing(&bytes, &pulse, &Options::default(), listed).unwrap();
+        let (rate, _) = sound.start().unwrap();
+        sound.deliver(rate, 1);
+        let mut samples = 0;
+        while let Some(block) = sound.next().unwrap() {
+            samples += block.left.len();
+        }
+        assert!((20 * 44_100..20 * 44_100 + 1024).contains(&samples), "{samples}, {listed} listed");
     }
 }
 

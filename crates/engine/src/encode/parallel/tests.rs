@@ -136,7 +136,7 @@ fn noise(sample_rate: u32) -> (Vec<f32>, Vec<f32>) {
 /// What a filter makes of a film's sound and of music.
 fn ffmpeg(filter: &str, sample_rate: u32) -> (Vec<f32>, Vec<f32>) {
     let media = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../media");
-    let mut ffmpeg = std::process::Command::new("ffmpeg");
+    let mut ffmpeg = crate::ffmpeg_program();
     ffmpeg.args(["-nostdin", "-v", "error", "-i"]).arg(media.join("bbb_480p_30s.mp4"));
     ffmpeg.arg("-i").arg(media.join("flac__bear_with_picture.flac")).args(["-filter_complex", filter]);
     let run = ffmpeg.args(["-ac", "2", "-ar", &sample_rate.to_string(), "-f", "f32le", "-"]).output();

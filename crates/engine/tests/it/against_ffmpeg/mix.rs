@@ -88,3 +88,29 @@ fn channels_are_mixed_as_the_documentation_says() {
         rows.join("\n")
     });
 }
+
+#[test]
+fn ambisonic_sound_comes_from_where_it_was() {
+    let folder = TempDir::new().unwrap();
+    // A source on the left: the same in W and Y. One ahead: in W and X. One all around: in W alone.
+    for (place, channels, expected) in [
+        ("left", "s|s|0|0", [1.0, 0.0]),
+        ("right", "s|-s|0|0", [0.0, 1.0]),
+        ("ahead", "s|0|0|s", [0.5, 0.5]),
+        ("around", "s|0|0|0", [0.5, 0.5]),
+    ] {
+        let sound = channels.replace('s', "0.3*sin(2770*t)");
+        let arguments = format!(
+            "-f lavfi -i aevalsrc={sound}:d=2:s=48000:c=4.0 -c:a libopus -mapping_family 2 -b:a 256k"
+        );
+        let path = crate::make(&folder, &format!("{place}.mkv"), &arguments);
+        let (summary, mp3) = convert(&path, &options("cbr=320"), &Limits::default()).unwrap();
+        let planes = super::decoded_mp3(&summary, &mp3);
+        assert_eq!(planes.len(), 2);
+        for (plane, expected) in planes.iter().zip(expected) {
+            let power: f32 = plane.iter().map(|sample| sample * sample).sum();
+            let level = (2.0 * power / plane.len() as f32).sqrt() / 0.3;
+            assert!((level - expected).abs() < 0.02, "{place}: {level} for {expected}");
+        }
+    }
+}
