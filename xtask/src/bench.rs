@@ -138,7 +138,7 @@ impl Bench<'_> {
         let alone = |video: &Path| self.ours(video, &V2, &["--threads", "1"]);
         add(&MP4, long, V2.name, &v2)?;
         add(&MP4, long, CBR.name, &|video| [self.ffmpeg(video, &CBR), self.ours(video, &CBR, &[])])?;
-        add(&MP4, long, "V2, one thread", &|video| [self.ffmpeg(video, &V2), alone(video)])?;
+        add(&MP4, long, "V2, one encoder", &|video| [self.ffmpeg(video, &V2), alone(video)])?;
         add(&MP4, long, "V2, two at once", &|video| {
             [self.twice(self.ffmpeg(video, &V2)), self.twice(alone(video))]
         })?;

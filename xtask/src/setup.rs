@@ -99,6 +99,7 @@ const LAME: Need = Need {
 
 const TESTS: &[Need] = &[
     FFMPEG,
+    LAME,
     Need {
         name: "Chromium",
         why: "the page is tested in a real browser",
