@@ -89,6 +89,9 @@ async function ask(path, method = 'GET') {
 /** @param {string} id */
 const jobPath = (id) => `/api/v1/jobs/${encodeURIComponent(id)}`;
 
+/** Does the server answer? */
+export const isThere = () => fetch('/livez', { cache: 'no-store' }).then((answer) => answer.ok, () => false);
+
 /** @returns {Promise<Job[]>} As many as the server tells of by itself, newest first. */
 export const listJobs = async () => (await ask('/api/v1/jobs')).jobs;
 

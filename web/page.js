@@ -7,6 +7,7 @@ import { follow } from './feed.js';
 import { List } from './list.js';
 import { Older } from './older.js';
 import { presetChoice } from './preset.js';
+import { onChange } from './session.js';
 import { Uploads } from './uploads.js';
 
 /** @param {string} id */
@@ -71,6 +72,11 @@ chooser.addEventListener('change', () => {
 acceptDrops(addAll);
 addEventListener('beforeunload', (event) => {
   if (uploads.active > 0) event.preventDefault();
+});
+
+// What this tab shows and sends is somebody else's from now on. Nobody's: whoever signs in again goes on with the files that wait here.
+onChange((other) => {
+  if (other || !uploads.holdsFiles) location.reload();
 });
 
 follow({

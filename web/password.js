@@ -1,5 +1,7 @@
 // Lets the person who types a password see it.
 
+import './session.js';
+
 for (const button of document.querySelectorAll('button[data-reveals]')) {
   const input = document.getElementById(button.getAttribute('data-reveals') ?? '');
   if (button instanceof HTMLButtonElement && input instanceof HTMLInputElement) letReveal(button, input);

@@ -1,6 +1,6 @@
 // Sends files to the server: two at a time, the rest wait in line. Knows nothing of the document.
 
-import { problemOf } from './api.js';
+import { isThere, problemOf } from './api.js';
 
 /** @typedef {import('./api.js').Job} Job */
 /** @typedef {'waiting' | 'sending' | 'failed' | 'cancelled' | 'refused' | 'done'} UploadState */
@@ -11,6 +11,11 @@ const WINDOW = 5000;
 const WARM_UP = 1500;
 /** Text that changes more often than this cannot be read. */
 const TELL_EVERY = 400;
+
+/** What may pass is tried again after so many milliseconds; a lost connection so often for each file, which is sent from its start. */
+const TRY_AGAIN_AFTER = 5000;
+const MOST_LOSSES = 5;
+const BY_ITSELF = 'It is sent again by itself.';
 
 const EMPTY = 'the file is empty.';
 const UNREADABLE = 'the file cannot be read. If it is a folder, add the videos inside it instead.';
@@ -29,6 +34,10 @@ export class Upload {
     this.state = 'waiting';
     /** Why it failed or was refused. */
     this.sentence = '';
+    /** Did it fail for something that may pass, and is sent again by itself? */
+    this.again = false;
+    /** So often the connection was lost. */
+    this.losses = 0;
     /** The id of the job that the server shows as `receiving` for it, as far as one can tell. @type {string | null} */
     this.claimed = null;
     /** Did it end before the server told of it? */
@@ -48,6 +57,7 @@ export class Upload {
 
   /** Back to the first byte. */
   rewind() {
+    this.again = false;
     this.unheard = false;
     this.fraction = 0;
     this.allSent = false;
@@ -78,6 +88,8 @@ export class Uploads {
     this.changed = changed;
     /** @type {Upload[]} */
     this.line = [];
+    /** A timer; 0 while nothing is to be sent again. */
+    this.waking = 0;
   }
 
   get active() {
@@ -198,7 +210,23 @@ export class Uploads {
       this.#end(upload, 'done', '', job);
       return;
     }
-    this.#end(upload, 'failed', problemOf(request.status, request.responseText).message);
+    const { message } = problemOf(request.status, request.responseText);
+    if (request.status === 0) upload.losses += 1;
+    // 429: there are enough of this person's videos for now.
+    upload.again = request.status === 429 || (request.status === 0 && upload.losses <= MOST_LOSSES);
+    this.#end(upload, 'failed', upload.again ? `${message} ${BY_ITSELF}` : message);
+    if (upload.again) this.#wake();
+  }
+
+  /** Sends again what failed for something that may have passed, once the server is there. */
+  #wake() {
+    this.waking ||= setTimeout(async () => {
+      const there = await isThere();
+      this.waking = 0;
+      const again = this.line.filter((upload) => upload.state === 'failed' && upload.again);
+      if (there) again.forEach((upload) => this.retry(upload));
+      else if (again.length) this.#wake();
+    }, TRY_AGAIN_AFTER);
   }
 
   /**

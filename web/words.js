@@ -1,13 +1,15 @@
-// Numbers, sizes and times as the browser's locale writes them.
+// Numbers, sizes and times as English writes them, which is the page's language, in the way of the browser's own English if it has one.
 
-const percents = new Intl.NumberFormat(undefined, { style: 'percent', maximumFractionDigits: 0 });
-const days = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', year: 'numeric' });
-const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
-const twoDigits = new Intl.NumberFormat(undefined, { minimumIntegerDigits: 2 });
+const locale = navigator.languages.find((language) => language.startsWith('en')) ?? 'en-GB';
+
+const percents = new Intl.NumberFormat(locale, { style: 'percent', maximumFractionDigits: 0 });
+const days = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'short', year: 'numeric' });
+const clock = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit' });
+const twoDigits = new Intl.NumberFormat(locale, { minimumIntegerDigits: 2 });
 
 /** @param {string} unit @param {number} digits */
 const unitFormat = (unit, digits) =>
-  new Intl.NumberFormat(undefined, { style: 'unit', unit, unitDisplay: 'short', maximumFractionDigits: digits });
+  new Intl.NumberFormat(locale, { style: 'unit', unit, unitDisplay: 'short', maximumFractionDigits: digits });
 
 const SIZES = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'];
 

@@ -120,7 +120,7 @@ pub fn routes(gateway: Arc<Gateway>) -> Router {
     let page = Router::new()
         .route("/", get(page::home))
         .route("/setup", get(page::set_up).post(session::set_up))
-        .route("/session", post(session::sign_in))
+        .route("/session", get(page::to_home).post(session::sign_in))
         .route("/session/end", post(session::sign_out))
         .route("/assets/{name}", get(page::asset))
         .fallback(page::no_such_page)

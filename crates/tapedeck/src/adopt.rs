@@ -31,19 +31,19 @@ pub fn run(place: &Place, wish: &Adopt) -> Result<()> {
         for id in &ids {
             let records = ports.records()?;
             match neighbours::adopt_mp3(&records.ledger, &*records.blobs, *id, &owner).await {
-                Ok(Some(job)) => println!("{id} is {owner}'s now: {} as job {}", job.mp3_name(), job.id),
+                Ok(Some(job)) => say!("{id} is {owner}'s now: {} as job {}", job.mp3_name(), job.id),
                 Ok(None) => {
                     failed += 1;
-                    eprintln!("{id} has an owner already; nothing was changed");
+                    complain!("{id} has an owner already; nothing was changed");
                 }
                 Err(Unsound::Missing) => {
                     failed += 1;
-                    eprintln!("{id}: there is no such MP3 in the store");
+                    complain!("{id}: there is no such MP3 in the store");
                 }
                 Err(Unsound::Store(error)) => return Err(anyhow::Error::new(error)),
                 Err(unsound) => {
                     failed += 1;
-                    eprintln!("{id} cannot be adopted: {unsound}");
+                    complain!("{id} cannot be adopted: {unsound}");
                 }
             }
         }

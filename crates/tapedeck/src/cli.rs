@@ -160,6 +160,9 @@ pub enum UserCommand {
     Remove {
         /// The user's e-mail
         email: String,
+        /// Do not ask, as a terminal is asked otherwise
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -16,7 +16,13 @@ use layers::assemble;
 pub use masked::{Secret, Url};
 use serde::{Deserialize, Serialize};
 use services::{gateway::LegacyDownloads, job::Neighbour};
-use std::{collections::BTreeMap, fs, io, net::IpAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write},
+    net::IpAddr,
+    path::PathBuf,
+};
 
 macro_rules! sections {
     ($($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? })*) => {$(
@@ -129,15 +135,18 @@ pub fn check(place: &Place) -> anyhow::Result<()> {
     load(place, false)?;
     let path = file(place);
     let from = if path.exists() { path.display().to_string() } else { "the defaults".into() };
-    println!("The configuration is sound ({from}).");
+    say!("The configuration is sound ({from}).");
     Ok(())
 }
 
 /// `tapedeck config show`
 pub fn show(place: &Place) -> anyhow::Result<()> {
     let config = load(place, false)?;
-    print!("{}", toml::to_string(&config).context("the configuration cannot be printed")?);
-    Ok(())
+    let shown = toml::to_string(&config).context("the configuration cannot be printed")?;
+    match io::stdout().write_all(shown.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod wishes;
 pub use wishes::Wishes;
 
 use crate::cli::Convert;
+use crate::say::name;
 use engine::{Cancel, Code, Engine, FileSink, Input, Limits, Options, Sandbox, Summary};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use places::{Places, places};
@@ -61,7 +62,7 @@ pub fn run(wish: &Convert) -> ExitCode {
     let engine = match Engine::this_program() {
         Ok(engine) => engine.with_sandbox(wish.sandbox),
         Err(error) => {
-            eprintln!("tapedeck: this program's own path is not known: {error}");
+            complain!("tapedeck: this program's own path is not known: {error}");
             return ExitCode::from(4);
         }
     };
@@ -69,7 +70,7 @@ pub fn run(wish: &Convert) -> ExitCode {
     let (options, places) = match planned.and_then(|options| Ok((options, places(wish)?))) {
         Ok(planned) => planned,
         Err(failure) => {
-            eprintln!("tapedeck: {}", failure.text());
+            complain!("tapedeck: {}", failure.text());
             return ExitCode::from(failure.code());
         }
     };
@@ -85,7 +86,7 @@ pub fn run(wish: &Convert) -> ExitCode {
 /// What goes wrong here goes wrong in the first conversion, and is told then.
 fn tell_lacking(engine: &Engine) {
     for lack in engine.lacking().unwrap_or_default() {
-        eprintln!("tapedeck: converting without a layer of the sandbox: {lack}");
+        complain!("tapedeck: converting without a layer of the sandbox: {lack}");
     }
 }
 
@@ -133,8 +134,8 @@ impl Batch<'_> {
                 let mut course = course();
                 course.under_way -= 1;
                 if let Some(failure) = failure {
-                    let file = self.wish.files[place].display();
-                    self.bars.suspend(|| eprintln!("tapedeck: {file}: {}", failure.text()));
+                    let file = name(&self.wish.files[place]);
+                    self.bars.suspend(|| complain!("tapedeck: {file}: {}", failure.text()));
                     course.failed.insert(place, failure.code());
                 }
             }
@@ -186,7 +187,7 @@ impl Batch<'_> {
         }
         publish(wish, target, output)?;
         if !wish.quiet {
-            self.bars.suspend(|| println!("{}", told(file, output, &summary)));
+            self.bars.suspend(|| say!("{}", told(file, output, &summary)));
         }
         Ok(())
     }
@@ -250,9 +251,20 @@ fn with_cause(error: &engine::Error) -> String {
 fn bar(file: &Path) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %  {eta} left")
         .expect("the template is sound");
-    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = shortened(&name(Path::new(file.file_name().unwrap_or_default())));
     let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::hidden());
     bar.with_style(style).with_message(name)
+}
+
+/// A name that leaves room for the bar: its beginning and its end.
+fn shortened(name: &str) -> String {
+    const LONGEST: usize = 32;
+    let chars: Vec<char> = name.chars().collect();
+    if chars.len() <= LONGEST {
+        return name.to_owned();
+    }
+    let (begin, end) = (&chars[..LONGEST / 2], &chars[chars.len() - (LONGEST / 2 - 1)..]);
+    begin.iter().chain(&['…']).chain(end).collect()
 }
 
 fn per_mille(fraction: f64) -> u64 {
@@ -274,5 +286,5 @@ fn told(file: &Path, output: &Path, summary: &Summary) -> String {
         format!("{minutes}:{seconds:02}")
     };
     let copied = if summary.copied { ", copied: it is MP3 already" } else { "" };
-    format!("{} -> {} ({duration}, {}{copied})", file.display(), output.display(), HumanBytes(summary.bytes))
+    format!("{} -> {} ({duration}, {}{copied})", name(file), name(output), HumanBytes(summary.bytes))
 }

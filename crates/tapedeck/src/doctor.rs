@@ -23,25 +23,25 @@ pub fn run(place: &Place) -> ExitCode {
     let config = match config::load(place, false) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("tapedeck: {error:#}");
+            complain!("tapedeck: {error:#}");
             return ExitCode::FAILURE;
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("tapedeck: no threads can be started: {error}");
+            complain!("tapedeck: no threads can be started: {error}");
             return ExitCode::FAILURE;
         }
     };
     let mode = if config.mode == Mode::Distributed { "distributed" } else { "embedded" };
-    println!("The configuration is sound ({mode} mode). Its backends:");
+    say!("The configuration is sound ({mode} mode). Its backends:");
     let ill = runtime.block_on(examine(place, &config));
     if ill == 0 {
-        println!("All is well.");
+        say!("All is well.");
         return ExitCode::SUCCESS;
     }
-    println!("{ill} of them {} help.", if ill == 1 { "needs" } else { "need" });
+    say!("{ill} of them {} help.", if ill == 1 { "needs" } else { "need" });
     ExitCode::FAILURE
 }
 
@@ -71,7 +71,7 @@ async fn report(name: &str, place: &str, examination: impl Future<Output = Resul
         Ok(Err(error)) => ("ILL ", format!("{error:#}")),
         Err(_) => ("ILL ", format!("it has not answered within {} seconds", PATIENCE.as_secs())),
     };
-    println!("  {mark} {name} {place}\n       {}", said.replace('\n', "\n       "));
+    say!("  {mark} {name} {place}\n       {}", said.replace('\n', "\n       "));
     usize::from(mark == "ILL ")
 }
 

@@ -71,6 +71,6 @@ pub fn healthcheck(place: &Place, wish: &Healthcheck) -> Result<()> {
     if !status.is_success() {
         bail!("not ready: {}", text.trim());
     }
-    println!("ready: {url}");
+    say!("ready: {url}");
     Ok(())
 }

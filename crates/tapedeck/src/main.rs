@@ -1,5 +1,8 @@
 //! The binary: one program, its roles and its tools as subcommands.
 
+#[macro_use]
+mod say;
+
 mod adopt;
 mod cli;
 mod config;
@@ -48,7 +51,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tapedeck: {error:#}");
+            complain!("tapedeck: {error:#}");
             ExitCode::FAILURE
         }
     }

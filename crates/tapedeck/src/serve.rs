@@ -243,20 +243,20 @@ async fn all_but_upkeep(tasks: &mut JoinSet<(&'static str, Result<()>)>) {
 fn announce(process: &Process<'_>, place: &Place, address: SocketAddr) {
     if !process.has(Role::Gateway) {
         let names: Vec<String> = process.roles.iter().map(ToString::to_string).collect();
-        println!("Tapedeck {} is ready at http://{address}", names.join(", "));
+        say!("Tapedeck {} is ready at http://{address}", names.join(", "));
     } else {
-        println!("Tapedeck is ready: {}", process.public_url);
+        say!("Tapedeck is ready: {}", process.public_url);
     }
     if let Some(token) = &process.set_up_token {
-        println!("\nThere is no account yet. Make the first one here (the link works once):");
+        say!("\nThere is no account yet. Make the first one here (the link works once):");
         // In four processes the page is the gateway's, wherever that one listens.
         let page = if process.has(Role::Gateway) || !process.config.server.public_url.is_empty() {
             &process.public_url
         } else {
             "http://127.0.0.1:8080"
         };
-        println!("  {page}/setup?token={token}");
-        println!(
+        say!("  {page}/setup?token={token}");
+        say!(
             "or on a command line:\n  tapedeck user add you@example.com --admin --data {}\n",
             place.data.display()
         );

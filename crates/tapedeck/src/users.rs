@@ -38,8 +38,9 @@ pub fn run(place: &Place, command: UserCommand) -> Result<()> {
                 let user = known(&ports, &email).await?;
                 set_password(&ports, &user, &password(password_stdin)?).await
             }
-            UserCommand::Remove { email } => {
-                remove(&Ports::open(place, &config, &[ProcessRole::Auth]).await?, &email).await
+            UserCommand::Remove { email, yes } => {
+                let ports = Ports::open(place, &config, &[ProcessRole::Auth]).await?;
+                remove(&ports, &email, yes || !stdin().is_terminal()).await
             }
         }
     })
@@ -72,7 +73,7 @@ async fn known(ports: &Ports, email: &str) -> Result<User> {
 async fn add(ports: &Ports, email: String, role: Role, password: &str) -> Result<()> {
     let password = hash_password(password.to_owned()).await?;
     match ports.users()?.add(&User { email: email.clone(), password, role }).await? {
-        Swap::Won => println!("{email} can sign in now ({role})."),
+        Swap::Won => say!("{email} can sign in now ({role})."),
         Swap::Lost => {
             bail!("{email} has an account already; `tapedeck user passwd {email}` sets a new password")
         }
@@ -83,10 +84,10 @@ async fn add(ports: &Ports, email: String, role: Role, password: &str) -> Result
 async fn list(ports: &Ports) -> Result<()> {
     let users = ports.users()?.list().await?;
     if users.is_empty() {
-        eprintln!("There is no account yet; `tapedeck user add you@example.com --admin` makes the first.");
+        complain!("There is no account yet; `tapedeck user add you@example.com --admin` makes the first.");
     }
     for user in users {
-        println!("{}\t{}", user.email, user.role);
+        say!("{}\t{}", user.email, user.role);
     }
     Ok(())
 }
@@ -94,7 +95,7 @@ async fn list(ports: &Ports) -> Result<()> {
 async fn set_password(ports: &Ports, user: &User, password: &str) -> Result<()> {
     let hash = hash_password(password.to_owned()).await?;
     match ports.users()?.set_password(&user.email, &hash).await? {
-        Swap::Won => println!("{} has a new password.", user.email),
+        Swap::Won => say!("{} has a new password.", user.email),
         Swap::Lost => bail!("{} was removed meanwhile", user.email),
     }
     Ok(())
@@ -105,11 +106,19 @@ async fn delete_jobs(ports: &Ports, owner: &str) -> Result<usize> {
     Ok(sweeper::delete_owner(&records.ledger, &*records.blobs, owner).await?)
 }
 
-async fn remove(ports: &Ports, email: &str) -> Result<()> {
+async fn remove(ports: &Ports, email: &str, is_meant: bool) -> Result<()> {
     // Asked for before anything is removed: without them the jobs would stay.
     ports.records()?;
     let user = ports.users()?.find(email).await?;
     let owner = user.as_ref().map_or(email, |user| user.email.as_str());
+    if user.is_some() && !is_meant {
+        complain!("{owner} and all of their videos and MP3s will be deleted, for good. Type yes to go on:");
+        let mut answer = String::new();
+        stdin().read_line(&mut answer).context("no answer could be read")?;
+        if answer.trim() != "yes" {
+            bail!("nothing was changed");
+        }
+    }
     // The account first: from now on nobody uploads for it.
     ports.users()?.remove(owner).await?;
     let deleted = delete_jobs(ports, owner).await;
@@ -119,7 +128,7 @@ async fn remove(ports: &Ports, email: &str) -> Result<()> {
         // Not even what an earlier removal left, which ended half-way.
         return known(ports, email).await.map(drop);
     }
-    println!(
+    say!(
         "{owner} is removed, with {deleted} job{} and all their videos and MP3s.",
         if deleted == 1 { "" } else { "s" }
     );
@@ -145,7 +154,7 @@ pub fn migrate(place: &Place) -> Result<()> {
             let users = distributed::mysql::MySqlUsers::connect(&url.0)?;
             users.migrate().await.map_err(|error| anyhow::anyhow!("{error}: {}", error.source))?;
         }
-        println!("The users' tables are up to date ({url}).");
+        say!("The users' tables are up to date ({url}).");
         Ok(())
     })
 }

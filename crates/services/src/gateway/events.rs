@@ -28,8 +28,11 @@ use std::{
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
-/// A stream ends after so long; the browser comes again, and its session is checked again.
+/// A stream ends after so long; the browser comes again.
 const STREAM_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// So often it is looked whether whoever follows may still do so: a removed user, or one with another password, may not.
+const SESSION_LOOK: Duration = Duration::from_secs(30);
 
 /// An owner's newest jobs, as they are listed.
 type Listing = Arc<Vec<JobView>>;
@@ -126,10 +129,24 @@ pub(super) async fn stream(
     let identity = gateway.identify(&method, &headers).await?;
     let receiver = gateway.feed.follow(&identity.email).await.map_err(|error| Problem::internal(&error))?;
     let stopping = gateway.stopping.clone();
+    let session_ends = async move {
+        loop {
+            tokio::time::sleep(SESSION_LOOK).await;
+            // An auth service that is away is no reason.
+            if gateway
+                .identify(&method, &headers)
+                .await
+                .is_err_and(|problem| problem.status.is_client_error())
+            {
+                return;
+            }
+        }
+    };
     let end = async move {
         tokio::select! {
             () = stopping.cancelled() => {}
             () = tokio::time::sleep(STREAM_LIFE) => {}
+            () = session_ends => {}
         }
     };
     let events = changes(WatchStream::new(receiver)).take_until(Box::pin(end));

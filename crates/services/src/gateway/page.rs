@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, Query, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
-    response::{Html, IntoResponse, Response},
+    response::{Html, IntoResponse, Redirect, Response},
 };
 use rust_embed::RustEmbed;
 use serde::Deserialize;
@@ -111,6 +111,11 @@ pub(super) fn set_up_form(
     email: String,
 ) -> Response {
     render(status, &SetUpPage { token, error, email })
+}
+
+/// The address that a refused sign-in leaves in the browser.
+pub(super) async fn to_home() -> Redirect {
+    Redirect::to("/")
 }
 
 pub(super) async fn no_such_page() -> Response {

@@ -388,6 +388,19 @@ await step('a lost connection is told calmly, and mends itself', async () => {
   watched.provoke();
 });
 
+await step('an upload that failed for something that passes is sent again by itself', async () => {
+  watched.provoke(/ERR_FAILED|429/);
+  const full = { status: 429, contentType: 'application/problem+json', body: '{"detail":"You have 200 videos waiting already."}' };
+  const [refused, lost] = copies(TALK, 'refused at first.mp4', 'lost at first.mp4');
+  for (const [file, fail] of [[refused, (route) => route.fulfill(full)], [lost, (route) => route.abort()]]) {
+    await page.route('**/upload?*', fail, { times: 1 });
+    await page.locator('#files').setInputFiles(file);
+    await row(file.name).locator('.status', { hasText: 'sent again by itself' }).waitFor();
+    await inState(file.name, 'converted');
+  }
+  watched.provoke();
+});
+
 await step('everything is there again after a reload', async () => {
   const before = await page.locator('.row .name').allInnerTexts();
   await page.reload();
