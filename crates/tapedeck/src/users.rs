@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{Place, Role as ProcessRole, UserCommand},
-    config,
+    config::{self, Mode},
     ports::Ports,
 };
 use anyhow::{Context, Result, bail};
@@ -17,6 +17,13 @@ use std::io::{IsTerminal, stdin};
 pub fn run(place: &Place, command: UserCommand) -> Result<()> {
     crate::serve::keep_private();
     let config = config::load(place, false)?;
+    // A user can be added before anything else; whoever asks for those that are there has mistyped the folder.
+    if config.mode == Mode::Embedded && !matches!(command, UserCommand::Add { .. }) && !place.data.exists() {
+        bail!(
+            "there is no data folder {}; name the one that Tapedeck serves from with --data DIR",
+            place.data.display()
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         match command {

@@ -157,7 +157,7 @@ fn in_words(error: &AuthError) -> (StatusCode, String) {
         }
         AuthError::TooManyAttempts { seconds } => (
             StatusCode::TOO_MANY_REQUESTS,
-            format!("Too many wrong passwords. Try again in {seconds} seconds."),
+            format!("Too many wrong passwords. Try again in {seconds} second{}.", if *seconds == 1 { "" } else { "s" }),
         ),
         AuthError::SetUpOver => (
             StatusCode::GONE,

@@ -54,6 +54,26 @@ fn files_become_mp3s_beside_them_or_where_it_is_said() {
 }
 
 #[test]
+fn who_stops_listening_stops_no_conversion_and_no_name_moves_a_cursor() {
+    let dir = folder(&["mp4__sample.mp4"]);
+    let name = "red\u{1b}[31m\nand two lines.mp4";
+    fs::rename(dir.path().join("mp4__sample.mp4"), dir.path().join(name)).unwrap();
+    let (code, said) = convert(dir.path(), &[name]);
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains('\u{1b}') && said.lines().count() == 1, "{said:?}");
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    for (round, out) in [Stdio::from(full), Stdio::from(closed)].into_iter().enumerate() {
+        let mp3 = format!("{round}.mp3");
+        let mut run = tapedeck(dir.path(), &["convert", name, "-o", &mp3]);
+        let run = run.current_dir(dir.path()).stdout(out).stderr(Stdio::piped()).output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        assert!(dir.path().join(mp3).exists());
+    }
+}
+
+#[test]
 fn files_converted_at_once_are_those_converted_one_by_one() {
     let files = ["mp4__sample.mp4", "wav__sample.wav", "ogg__bear_vorbis.ogg"];
     let dir = folder(&files);
