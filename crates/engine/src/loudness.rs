@@ -55,8 +55,8 @@ impl Meter {
     }
 }
 
-/// No sound is so far above full scale, here by 18 dB: damaged packets decode to such, and one of them would make all the rest quiet.
-const DAMAGE: f32 = 8.0;
+/// No sound is so far above full scale, here by 30 dB: damaged packets decode to such, and one of them would make all the rest quiet.
+const DAMAGE: f32 = 32.0;
 
 fn numbers(samples: &mut [f32]) {
     for sample in samples {

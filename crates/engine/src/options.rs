@@ -10,6 +10,7 @@ pub(crate) use trim::clock;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +140,9 @@ impl TryFrom<f64> for Loudness {
     }
 }
 
+/// A shorter piece may hold no sample.
+const SHORTEST_PIECE: Duration = Duration::from_millis(1);
+
 const LOUDNESS: &str = "Ask for -70 to -5 LUFS: broadcasts have -23, podcasts -16, streaming services -14.";
 
 impl Options {
@@ -170,6 +174,11 @@ impl Options {
             return refuse(format!(
                 "The piece {trim} holds nothing: its end is not behind its start. Give the start first, then the end."
             ));
+        }
+        if let Some(trim) = self.trim
+            && trim.end.is_some_and(|end| end - trim.start < SHORTEST_PIECE)
+        {
+            return refuse(format!("The piece {trim} is shorter than a millisecond. Choose a later end."));
         }
         match self.loudness {
             Some(asked) if !(Loudness::RANGE[0]..=Loudness::RANGE[1]).contains(&asked) => {
@@ -231,7 +240,6 @@ impl Error {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
 

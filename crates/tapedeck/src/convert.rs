@@ -16,7 +16,7 @@ use std::{
     fs::File,
     io::{self, Write},
     num::NonZero,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Mutex, PoisonError},
 };
@@ -157,13 +157,13 @@ impl Batch<'_> {
     fn convert(&self, place: usize, threads: usize) -> Result<(), Failure> {
         let Batch { wish, options, engine, cancel, .. } = self;
         let (file, places) = (&wish.files[place], &self.places[place]);
-        let output = &places.mp3;
+        let (output, peaks) = (&behind_links(&places.mp3), places.peaks.as_deref().map(behind_links));
         let input = File::open(file).map_err(|error| Failure::Io(format!("cannot be read: {error}")))?;
         if input.metadata().is_ok_and(|facts| facts.is_dir()) {
             return Err(Failure::Io("is a folder; name the files in it".into()));
         }
         let target = begin(wish, file, output)?;
-        let peaks_target = places.peaks.as_deref().map(|peaks| begin(wish, file, peaks)).transpose()?;
+        let peaks_target = peaks.as_deref().map(|peaks| begin(wish, file, peaks)).transpose()?;
         let mut sink = FileSink::new(target.file().map_err(|error| cannot_write(output, &error))?);
         let title = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let options = Options { title, ..options.clone() };
@@ -179,7 +179,7 @@ impl Batch<'_> {
             _ => Failure::Unconvertible(error),
         })?;
         // The peaks first: where they cannot be had, there is no MP3 either.
-        if let (Some(target), Some(place)) = (peaks_target, &places.peaks) {
+        if let (Some(target), Some(place)) = (peaks_target, &peaks) {
             let peaks = summary.peaks.as_ref().ok_or(Failure::NoPeaks)?;
             let written = target.file().and_then(|mut file| file.write_all(peaks.to_json().as_bytes()));
             written.map_err(|error| cannot_write(place, &error))?;
@@ -208,6 +208,14 @@ fn cancel_on_ctrl_c(cancel: Cancel) {
     });
 }
 
+/// The file itself, where a link leads to one: it is replaced, and not the link.
+fn behind_links(output: &Path) -> PathBuf {
+    match output.symlink_metadata() {
+        Ok(facts) if facts.is_symlink() => output.canonicalize().unwrap_or_else(|_| output.to_owned()),
+        _ => output.to_owned(),
+    }
+}
+
 /// A file in the making, where one may be made.
 fn begin(wish: &Convert, file: &Path, output: &Path) -> Result<Target, Failure> {
     check_output(wish, file, output)?;
@@ -229,6 +237,10 @@ fn check_output(wish: &Convert, file: &Path, output: &Path) -> Result<(), Failur
     }
     if output.is_dir() {
         return Err(Failure::Usage(format!("{} is a folder; name a file in it", output.display())));
+    }
+    if output.metadata().is_ok_and(|facts| !facts.is_file()) {
+        let text = "is a device or a pipe, and an MP3 is made as a file; name one";
+        return Err(Failure::Usage(format!("{} {text}", output.display())));
     }
     if output.symlink_metadata().is_ok() && !wish.force { Err(exists(output)) } else { Ok(()) }
 }

@@ -542,6 +542,15 @@ static int open_resampler(engine_input *input)
         error = av_opt_set_double(input->swr, "rematrix_maxval", 1, 0); /* or two equal channels become 3 dB louder, and clip */
     if (error >= 0)
         error = swr_init(input->swr);
+    if (error == AVERROR(EINVAL) && in.order == AV_CHANNEL_ORDER_NATIVE) {
+        /* A layout that the resampler has no rule for, such as two rear speakers alone. */
+        swr_free(&input->swr);
+        error = swr_alloc_set_opts2(&input->swr, &out, AV_SAMPLE_FMT_FLTP, input->out_rate, &in, frame->format, frame->sample_rate, 0, NULL);
+        if (error >= 0)
+            error = mix_unnamed(input, in.nb_channels);
+        if (error >= 0)
+            error = swr_init(input->swr);
+    }
     av_channel_layout_uninit(&in);
     if (error < 0)
         return error;

@@ -74,6 +74,24 @@ fn who_stops_listening_stops_no_conversion_and_no_name_moves_a_cursor() {
 }
 
 #[test]
+fn a_device_or_a_pipe_is_not_replaced_and_behind_a_link_the_file_is() {
+    let dir = folder(&["mp4__sample.mp4"]);
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (code, said) = convert(dir.path(), &["mp4__sample.mp4", "-o", "pipe", "--force"]);
+    assert!(code != 0 && said.contains("is a device or a pipe"), "{code}: {said}");
+    assert!(!fs::metadata(&pipe).unwrap().is_file());
+    fs::create_dir(dir.path().join("real")).unwrap();
+    fs::write(dir.path().join("real/it.mp3"), "old").unwrap();
+    std::os::unix::fs::symlink("real/it.mp3", dir.path().join("link.mp3")).unwrap();
+    assert_eq!(convert(dir.path(), &["mp4__sample.mp4", "-o", "link.mp3"]).0, 3, "it exists");
+    let (code, said) = convert(dir.path(), &["mp4__sample.mp4", "-o", "link.mp3", "--force"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(fs::symlink_metadata(dir.path().join("link.mp3")).unwrap().is_symlink());
+    assert!(fs::read(dir.path().join("real/it.mp3")).unwrap().starts_with(b"ID3"));
+}
+
+#[test]
 fn files_converted_at_once_are_those_converted_one_by_one() {
     let files = ["mp4__sample.mp4", "wav__sample.wav", "ogg__bear_vorbis.ogg"];
     let dir = folder(&files);

@@ -114,3 +114,27 @@ fn ambisonic_sound_comes_from_where_it_was() {
         }
     }
 }
+
+#[test]
+fn speakers_that_no_rule_mixes_stay_on_their_sides() {
+    let folder = TempDir::new().unwrap();
+    let arguments = "-f lavfi -i aevalsrc=0.3*sin(2770*t)|0.1*sin(2770*t):d=2:s=48000";
+    let path = crate::make(&folder, "rear.wav", arguments);
+    let mut wav = std::fs::read(&path).unwrap();
+    // As WAVE_FORMAT_EXTENSIBLE, whose mask says: two speakers in the rear.
+    let data = wav.windows(4).position(|name| name == b"data").unwrap();
+    let format = wav.windows(4).position(|name| name == b"fmt ").unwrap();
+    let mut head = wav[..format].to_vec();
+    head.extend(b"fmt \x28\0\0\0\xfe\xff");
+    head.extend(&wav[format + 10..format + 24]);
+    head.extend(b"\x16\0\x10\0\x30\0\0\0\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71");
+    head.extend(&wav.split_off(data));
+    std::fs::write(&path, head).unwrap();
+    let (summary, mp3) = convert(&path, &options("cbr=320"), &Limits::default()).unwrap();
+    let levels = super::decoded_mp3(&summary, &mp3).into_iter().map(|plane| {
+        let power: f32 = plane.iter().map(|sample| sample * sample).sum();
+        (2.0 * power / plane.len() as f32).sqrt()
+    });
+    let levels: Vec<f32> = levels.collect();
+    assert!((levels[0] - 0.3).abs() < 0.01 && (levels[1] - 0.1).abs() < 0.01, "{levels:?}");
+}
