@@ -116,5 +116,6 @@ unsafe extern "C" {
     pub fn engine_class(error: c_int) -> c_int;
     pub fn engine_error_text(error: c_int, text: *mut c_char, size: c_int);
     pub fn engine_log_clear();
+    pub fn engine_log_of_demuxers() -> i64;
     pub fn engine_log_read(text: *mut c_char, size: c_int);
 }

@@ -106,5 +106,6 @@ void engine_error_text(int error, char *text, int size);
 void engine_log_keep(void);
 void engine_log_clear(void);
 void engine_log_read(char *text, int size);
+int64_t engine_log_of_demuxers(void); /* so many errors containers' readers told of */
 
 #endif

@@ -11,11 +11,23 @@
 #define LOG_WIDTH 200
 static _Thread_local char log_ring[LOG_LINES][LOG_WIDTH];
 static _Thread_local unsigned log_count;
+static _Thread_local unsigned of_demuxers;
+
+/* Does a container's reader say it? */
+static int is_of_demuxer(void *context)
+{
+    const AVClass *class = context ? *(const AVClass **)context : NULL;
+    AVClassCategory category = AV_CLASS_CATEGORY_NA;
+    if (class)
+        category = class->get_category ? class->get_category(context) : class->category;
+    return category == AV_CLASS_CATEGORY_DEMUXER;
+}
 
 static void keep_log(void *context, int level, const char *format, va_list arguments)
 {
     if (level > AV_LOG_ERROR)
         return;
+    of_demuxers += is_of_demuxer(context);
     int prefix = 1;
     char *line = log_ring[log_count % LOG_LINES];
     av_log_format_line2(context, level, format, arguments, line, LOG_WIDTH, &prefix);
@@ -32,6 +44,12 @@ void engine_log_keep(void)
 void engine_log_clear(void)
 {
     log_count = 0;
+    of_demuxers = 0;
+}
+
+int64_t engine_log_of_demuxers(void)
+{
+    return of_demuxers;
 }
 
 void engine_log_read(char *text, int size)

@@ -21,6 +21,7 @@ use reader::{Failed, Reader, Stream};
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::error::words;
 use crate::pulse::Pulse;
 use crate::{Code, Error, Limits, Options, Source, Trim};
 
@@ -206,6 +207,7 @@ impl<'s, 'w> Sound<'s, 'w> {
             return Ok(()); // What lies behind the piece may be cut off.
         }
         self.refuse_cut(length)?;
+        self.refuse_holes(length)?;
         self.trim.map_or(Ok(()), |trim| self.cut.refuse_beyond(trim))
     }
 
@@ -246,6 +248,21 @@ impl<'s, 'w> Sound<'s, 'w> {
             }
             _ => length::refuse_cut(converted, length, tally.last_position, size),
         }
+    }
+
+    /// Refuses a sound of which much is missing where the container's reader stumbled: a download with holes in it, bad sectors. A broadcast
+    /// may well have them.
+    fn refuse_holes(&self, length: &Length) -> Result<(), Error> {
+        let Length::Claimed(claim) = length else { return Ok(()) };
+        let converted = self.position();
+        let is_much = claim.saturating_sub(converted) > *claim / 10 + SLACK;
+        if !is_much || !self.reader.stumbled() || matches!(self.format.as_str(), "mpegts" | "mpeg") {
+            return Ok(());
+        }
+        let (there, whole) = (words(converted), words(*claim));
+        Err(corrupt(&format!(
+            "Parts of this file are missing or garbled: of {whole} of sound, {there} could be read. Perhaps a download was not complete: copy or send the file again."
+        )))
     }
 
     fn refuse_undecodable(&self) -> Result<(), Error> {

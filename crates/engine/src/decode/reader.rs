@@ -345,6 +345,12 @@ impl<'s, 'w> Reader<'s, 'w> {
         }))
     }
 
+    /// Did the container's reader meet what it could not read?
+    pub fn stumbled(&self) -> bool {
+        // SAFETY: reads a number of this thread, in which the input is read.
+        unsafe { ffi::engine_log_of_demuxers() > 0 }
+    }
+
     pub fn tally(&self) -> ffi::Tally {
         let mut tally = ffi::Tally::default();
         // SAFETY: `raw` is a live input.

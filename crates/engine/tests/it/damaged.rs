@@ -137,6 +137,29 @@ fn a_garbled_middle_is_skipped_and_garbage_alone_is_corrupt() {
 
 /// Flips bytes of every real file, in the head most of all, by a fixed sequence: whatever comes out, the process neither dies nor hangs.
 #[test]
+fn a_file_with_a_large_hole_is_corrupt() {
+    let folder = TempDir::new().unwrap();
+    let input = "-f lavfi -i testsrc=s=320x240:r=25:d=20 -f lavfi -i anoisesrc=r=44100:d=20:a=0.3";
+    for (name, output) in [
+        ("hole.mkv", "-c:a aac"),
+        ("hole.webm", "-c:v libvpx -deadline realtime -cpu-used 8 -c:a libvorbis"),
+        ("hole.flv", "-c:v flv -c:a libmp3lame"),
+        ("hole.wmv", "-c:v wmv2 -c:a wmav2"),
+    ] {
+        let path = make(&folder, name, &format!("{input} {output}"));
+        assert!(code(&path).is_ok(), "{name}, whole");
+        let whole = std::fs::read(&path).unwrap();
+        for (from, to) in [(2, 7), (3, 10)] {
+            let mut holed = whole.clone();
+            holed[whole.len() * from / 10..whole.len() * to / 10].fill(0);
+            std::fs::write(&path, holed).unwrap();
+            let refused = code(&path);
+            assert!(matches!(refused, Err(Code::Corrupt | Code::Truncated)), "{name}: {refused:?}");
+        }
+    }
+}
+
+#[test]
 fn a_garbled_real_file_never_ends_the_process() {
     const ROUNDS: u64 = 3;
     let folder = TempDir::new().unwrap();
