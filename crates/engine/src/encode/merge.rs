@@ -175,12 +175,11 @@ impl Merger {
         };
         let full = next.frames.iter().filter(is_full).count();
         let is_low = next.frames.front().is_some_and(|frame| frame.parsed().granules() == 1);
-        // So many full frames are too many: at low sample rates, where nothing costs much, any.
+        // So many full frames are too many; at low sample rates, where nothing costs much, and near an average, any.
         let too_many = match self.quality {
             Quality::Cbr(_) => 0,
-            _ if is_low => 1,
-            Quality::Abr(_) => next.frames.len() / 100 + 1,
-            Quality::Vbr(_) => next.frames.len() / 20 + 1,
+            Quality::Vbr(_) if !is_low => next.frames.len() / 20 + 1,
+            Quality::Vbr(_) | Quality::Abr(_) => 1,
         };
         if full >= too_many { &[Fit::Same] } else { &Fit::FREE }
     }
